@@ -1,0 +1,1 @@
+"""The local exchange: real venues' protocols over one matching core, sans-IO, told the time."""
