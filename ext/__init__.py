@@ -3,5 +3,7 @@
 # --- market data (decoders, books, sequences) ---
 
 # --- journal and statistics (ring, histogram, stats page) ---
+from ext.ring import Ring as Ring
+from ext.ring import RingReader as RingReader
 
 # --- trading path (sign, throttle, gate, listener) ---
