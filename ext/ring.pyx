@@ -41,7 +41,7 @@ cdef extern from "native/mapping.h":
 cdef enum:
     HEADER_BYTES = 4096
     FORMAT = 1
-    MIN_CAPACITY = 1 << 16
+    MIN_CAPACITY = 65536
 
 cdef uint64_t MAGIC = 0x31474E4952575454  # "TTWRING1"
 
@@ -192,13 +192,13 @@ cdef class Ring:
         if self.base == NULL:
             return RING_CLOSED
         if total > self.max_size:
-            self.header.refused_size += 1
+            self.header.refused_size = self.header.refused_size + 1
             return RING_TOO_BIG
         # 8 bytes more: the zero word behind the record must not touch what is not drained yet.
         if self.head + used + 8 > self.tail_seen + self.capacity:
             self.tail_seen = load_acquire_u64(&self.header.tail)
             if self.head + used + 8 > self.tail_seen + self.capacity:
-                self.header.refused_full += 1
+                self.header.refused_full = self.header.refused_full + 1
                 return RING_FULL
         at = self.records + (self.head & self.mask)
         record = <record_t*> at
@@ -216,7 +216,7 @@ cdef class Ring:
         crc = crc32c_copy(crc, at + RECORD_HEADER_BYTES, payload, <size_t> size) ^ <uint32_t> 0xFFFFFFFF
         (<uint64_t*> (at + used))[0] = 0
         store_release_u64(<uint64_t*> at, (<uint64_t> crc) << 32 | size32)
-        self.head += used
+        self.head = self.head + used
         self.next_seq_value = seq + 1
         self.header.next_seq = seq + 1
         store_release_u64(&self.header.head, self.head)
@@ -250,8 +250,8 @@ cdef class Ring:
                 if out.ledger_bytes + <uint64_t> size > room:
                     break
                 memcpy(ledger + out.ledger_bytes, at, <size_t> size)
-                out.ledger_bytes += <uint64_t> size
-                out.ledger_count += 1
+                out.ledger_bytes = out.ledger_bytes + <uint64_t> size
+                out.ledger_count = out.ledger_count + 1
                 out.ledger_last = seq
                 if out.ledger_first == 0:
                     out.ledger_first = seq
@@ -259,8 +259,8 @@ cdef class Ring:
                 if out.tape_bytes + <uint64_t> size > room:
                     break
                 memcpy(tape + out.tape_bytes, at, <size_t> size)
-                out.tape_bytes += <uint64_t> size
-                out.tape_count += 1
+                out.tape_bytes = out.tape_bytes + <uint64_t> size
+                out.tape_count = out.tape_count + 1
                 out.tape_last = seq
                 if out.tape_first == 0:
                     out.tape_first = seq
@@ -296,7 +296,7 @@ cdef class Ring:
                 (out.tape_count, out.tape_first, out.tape_last, out.tape_bytes),
                 (out.ledger_count, out.ledger_first, out.ledger_last, out.ledger_bytes), out.needed)
 
-    def drain(self, max_bytes: int = 1 << 20) -> bytes:
+    def drain(self, max_bytes: int = 1048576) -> bytes:
         """Take whole records from the ring: their bytes, to be read with `parse`. They are freed at once."""
         cdef uint64_t head = load_acquire_u64(&self.header.head)
         cdef uint64_t position
@@ -467,7 +467,7 @@ cdef class RingReader:
         position = load_acquire_u64(&self.header.tail)
         return position, self.header.tail_seq
 
-    def read(self, position: int, seq: int, max_bytes: int = 1 << 20) -> tuple[bytes, int, int] | None:
+    def read(self, position: int, seq: int, max_bytes: int = 1048576) -> tuple[bytes, int, int] | None:
         """Whole records from `position` on, the first having sequence `seq`: (bytes, next position, next sequence).
 
         Empty bytes: nothing there yet. None: they were overwritten meanwhile, they are in the store by now.
