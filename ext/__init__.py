@@ -7,3 +7,6 @@ from ext.ring import Ring as Ring
 from ext.ring import RingReader as RingReader
 
 # --- trading path (sign, throttle, gate, listener) ---
+from ext.sign import HmacSha256 as HmacSha256
+from ext.throttle import Throttle as Throttle
+from ext.throttle import acquire_all as acquire_all
