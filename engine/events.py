@@ -103,6 +103,14 @@ class VenueNotice(Event):
     until_ts_ns: int = 0
 
 
+class FeeTier(Event):
+    """The account's real fees on one instrument, parts per million of notional; a rebate is negative."""
+
+    instrument: int
+    maker_ppm: int
+    taker_ppm: int
+
+
 class ClockOffset(Event):
     """Venue clock minus ours, measured by round trips on the venue's time endpoint."""
 

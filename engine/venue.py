@@ -119,7 +119,6 @@ class ExchangeConnector(ABC):
     books: dict[int, Book]
     instruments: dict[int, Instrument]
 
-    # --- life -------------------------------------------------------------------------------------------------
     @abstractmethod
     def start(self, now_ns: int) -> None:
         """Fetch instruments and clock, check the key, connect, subscribe; emit VenueReady when all is live."""
@@ -128,7 +127,6 @@ class ExchangeConnector(ABC):
     def stop(self, now_ns: int) -> None:
         """Disarm the dead man's switch where nothing rests, close every channel, never reconnect."""
 
-    # --- orders: queue wire actions, never block ----------------------------------------------------------------
     @abstractmethod
     def place_order(self, action: PlaceOrder, now_ns: int) -> None: ...
 
@@ -150,7 +148,6 @@ class ExchangeConnector(ABC):
         for action in actions:
             self.cancel_order(action, now_ns)
 
-    # --- questions: the answer comes back as an event -------------------------------------------------------------
     @abstractmethod
     def get_order(self, action: QueryOrder, now_ns: int) -> None: ...
 
@@ -166,7 +163,6 @@ class ExchangeConnector(ABC):
     @abstractmethod
     def get_positions(self, action: QueryPositions, now_ns: int) -> None: ...
 
-    # --- market data ----------------------------------------------------------------------------------------------
     @abstractmethod
     def subscribe_order_book(self, instrument: int, now_ns: int) -> None: ...
 
@@ -176,7 +172,6 @@ class ExchangeConnector(ABC):
     @abstractmethod
     def unsubscribe(self, instrument: int, now_ns: int) -> None: ...
 
-    # --- inputs: the only way in ------------------------------------------------------------------------------------
     @abstractmethod
     def on_frame(self, channel: int, payload: bytes, recv_ts_ns: int) -> None:
         """One whole WebSocket message. Emits events before it returns."""

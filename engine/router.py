@@ -1,0 +1,96 @@
+"""Choose the instrument that gives the best price net of fees for a size, among venues that may be used now.
+
+Prices of different venues are compared in quote atoms for one base unit, so ticks and lots of venues do not matter.
+Every decision returns all candidates with their scores, so that an audit can recompute why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from ext import Book
+
+from engine.health import VenueHealth
+from engine.instrument import Instrument
+from engine.portfolio import base_atoms_per_lot
+from engine.types import MONEY_SCALE, NO_PX, HealthState, Side, Venue
+
+PPM = 1_000_000
+DEGRADED_PPM = 500
+"""What a degraded venue must be better by: half a basis point a venue's trouble is not worth."""
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """`net_px`: quote atoms a base unit, fees included, for the whole size. `refusal` "" when it may be used."""
+
+    instrument: int
+    net_px: int
+    depth_atoms: int
+    refusal: str
+
+    def row(self) -> tuple[int, int, int, str]:
+        return self.instrument, self.net_px, self.depth_atoms, self.refusal
+
+
+class OrderRouter:
+    def __init__(self, health: Mapping[Venue, VenueHealth]) -> None:
+        self.health = health
+        self.instruments: dict[int, Instrument] = {}
+        self.books: dict[int, Book] = {}
+        self.taker_ppm: dict[int, int] = {}
+        self.tick_atoms: dict[int, int] = {}
+        self.lot_atoms: dict[int, int] = {}
+
+    def define(self, instrument: Instrument, taker_ppm: int) -> None:
+        index = instrument.index
+        self.instruments[index] = instrument
+        self.taker_ppm.setdefault(index, taker_ppm)
+        self.tick_atoms[index] = int(instrument.tick_size * 10**MONEY_SCALE)
+        self.lot_atoms[index] = base_atoms_per_lot(instrument)
+
+    def touch(self, index: int, side: Side) -> int:
+        """Net price of taking the best level now; NO_PX when there is none or the book is not valid. Hot: no walk."""
+        book = self.books.get(index)
+        if book is None or not book.is_valid:
+            return NO_PX
+        if side is Side.BUY:
+            px = book.best_ask_px
+            return px if px == NO_PX else px * self.tick_atoms[index] * (PPM + self.taker_ppm[index]) // PPM
+        px = book.best_bid_px
+        return px if px == NO_PX else px * self.tick_atoms[index] * (PPM - self.taker_ppm[index]) // PPM
+
+    def score(self, indexes: Sequence[int], side: Side, qty_atoms: int, now_ns: int) -> list[Candidate]:
+        """All candidates, best first; those that may not be used last, in their given order."""
+        scored = [self._score_one(index, side, qty_atoms, now_ns) for index in indexes]
+        usable = sorted((c for c in scored if not c.refusal), key=lambda c: (side * c.net_px, c.instrument))
+        return usable + [c for c in scored if c.refusal]
+
+    def _score_one(self, index: int, side: Side, qty_atoms: int, now_ns: int) -> Candidate:
+        instrument, book = self.instruments.get(index), self.books.get(index)
+        if instrument is None or book is None:
+            return Candidate(index, 0, 0, "no book")
+        state = self.health[instrument.venue].state(now_ns)
+        if state is HealthState.DOWN:
+            return Candidate(index, 0, 0, "venue down")
+        if not book.is_valid:
+            return Candidate(index, 0, 0, "book invalid")
+        lots = qty_atoms // self.lot_atoms[index]
+        if lots < instrument.min_qty_lots:
+            return Candidate(index, 0, 0, "below minimum quantity")
+        filled, _, value = book.walk(-side, lots)
+        if filled < lots:
+            return Candidate(index, 0, filled * self.lot_atoms[index], "depth")
+        fee = self.taker_ppm[index] + (DEGRADED_PPM if state is HealthState.DEGRADED else 0)
+        net_px = value * self.tick_atoms[index] * (PPM + side * fee) // (lots * PPM)
+        return Candidate(index, net_px, filled * self.lot_atoms[index], "")
+
+    def bound_ticks(self, index: int, side: Side, bound_ppm: int) -> int:
+        """Limit price of an aggressive order: the touch, worsened by at most `bound_ppm`."""
+        book = self.books[index]
+        touch = book.best_ask_px if side is Side.BUY else book.best_bid_px
+        if touch == NO_PX:
+            return NO_PX
+        allowance = touch * bound_ppm // PPM
+        return touch + side * allowance
