@@ -1,6 +1,9 @@
 """The face of the extensions: Python code imports from here, Cython code cimports from the modules."""
 
 # --- market data (decoders, books, sequences) ---
+from ext.book import Book as Book
+from ext.sequence import Feed as Feed
+from ext.sequence import SequencedBook as SequencedBook
 
 # --- journal and statistics (ring, histogram, stats page) ---
 from ext.ring import Ring as Ring

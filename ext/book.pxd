@@ -69,3 +69,6 @@ cdef class Book:
     cdef int apply_levels(
         self, const level_t* bids, int32_t bid_count, const level_t* asks, int32_t ask_count, bint is_snapshot
     ) noexcept nogil
+
+# (px_ticks, qty_lots) pairs to levels; cold.
+cdef int fill_levels(level_t* levels, list pairs) except -1
