@@ -146,7 +146,9 @@ def test_bybit_same_snapshot_again_is_a_repeat_and_a_sign_of_life() -> None:
 
 def test_depth_limited_feed_is_trimmed_after_each_message() -> None:
     seq = bybit_synced(max_depth=2)
-    assert seq.on_message(51, 51, [(103, 1), (97, 1)], [(101, 0), (102, 0), (104, 1), (105, 1), (106, 1)]) == OUT_APPLIED
+    assert (
+        seq.on_message(51, 51, [(103, 1), (97, 1)], [(101, 0), (102, 0), (104, 1), (105, 1), (106, 1)]) == OUT_APPLIED
+    )
     assert seq.book.levels(1) == [(103, 1), (100, 5)]
     assert seq.book.levels(-1) == [(104, 1), (105, 1)]
 
