@@ -6,11 +6,10 @@ never changes. Physical transfers are not made here.
 
 from __future__ import annotations
 
-from ext import Gate
-
 from engine.config import EngineConfig
 from engine.instrument import atoms_from_text
 from engine.types import Venue
+from ext import Gate
 
 
 class Capital:

@@ -35,12 +35,34 @@ class LegPlan:
     """One plan. `residual_atoms` > 0: more was bought than sold, in base atoms."""
 
     __slots__ = (
-        "bound_ppm", "bought_atoms", "buy", "flat_ns", "hedge_count", "is_sequential", "next_try_ns", "orders",
-        "plan_id", "qty_atoms", "sell", "sold_atoms", "started_ns", "state", "strategy", "text",
+        "bought_atoms",
+        "bound_ppm",
+        "buy",
+        "flat_ns",
+        "hedge_count",
+        "is_sequential",
+        "next_try_ns",
+        "orders",
+        "plan_id",
+        "qty_atoms",
+        "sell",
+        "sold_atoms",
+        "started_ns",
+        "state",
+        "strategy",
+        "text",
     )  # fmt: skip
 
     def __init__(
-        self, plan_id: int, strategy: int, buy: int, sell: int, qty_atoms: int, bound_ppm: int, sequential: bool, now: int
+        self,
+        plan_id: int,
+        strategy: int,
+        buy: int,
+        sell: int,
+        qty_atoms: int,
+        bound_ppm: int,
+        sequential: bool,
+        now: int,
     ) -> None:
         self.plan_id = plan_id
         self.strategy = strategy
@@ -80,9 +102,7 @@ class LegExecutor:
         self.flat_ns_max = 0
         self.dust_atoms: dict[str, int] = {}
 
-    def start(
-        self, strategy: int, buy: int, sell: int, qty_atoms: int, bound_ppm: int, *, is_sequential: bool
-    ) -> int:
+    def start(self, strategy: int, buy: int, sell: int, qty_atoms: int, bound_ppm: int, *, is_sequential: bool) -> int:
         """Send the legs of a new plan; 0 when the gate refuses one of them, and then none is sent."""
         core = self.core
         qty = self._common_qty(buy, sell, qty_atoms)

@@ -192,5 +192,3 @@ class Reconciler:
             text = f"{instrument.name} {what} {ours} against {theirs}"
             found.append((Correction(self.venue, what, index, ours, theirs, evidence), text))
         return found
-
-

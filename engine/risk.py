@@ -7,14 +7,13 @@ Source: RTS 6 Art. 15, SEC 15c3-5; rows C01-C10, C16, C17 of the controls.
 
 from __future__ import annotations
 
-from ext import Book, Gate
-from ext.gate import REASONS
-
 from engine.config import EngineConfig
 from engine.instrument import Instrument, atoms_from_text
 from engine.orders import Order
 from engine.portfolio import PortfolioManager, base_atoms_per_lot
 from engine.types import NO_PX, InstrumentKind, Side, Venue
+from ext import Book, Gate
+from ext.gate import REASONS
 
 NO_FUNDS = "NO_FUNDS"
 ALLOTMENT = "ALLOTMENT"
@@ -74,7 +73,7 @@ class Risk:
     def check(
         self, instrument: Instrument, strategy: int, side: Side, px_ticks: int, qty_lots: int, reduce: bool, now_ns: int
     ) -> str:
-        """"" or the name of the limit; `last_value` and `last_limit` are the numbers behind it."""
+        """ "" or the name of the limit; `last_value` and `last_limit` are the numbers behind it."""
         code = self.gate.check(instrument.index, strategy, side, px_ticks, qty_lots, reduce, now_ns)
         if code:
             self.last_value, self.last_limit = self.gate.last_value, self.gate.last_limit

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ext import Book
-
 from engine.health import VenueHealth
 from engine.instrument import Instrument
 from engine.portfolio import base_atoms_per_lot
 from engine.types import MONEY_SCALE, NO_PX, HealthState, Side, Venue
+from ext import Book
 
 PPM = 1_000_000
 DEGRADED_PPM = 500

@@ -232,9 +232,7 @@ def saved_order(order: Order) -> SavedOrder:
         order.qty_lots, order.time_in_force, order.post_only, order.reduce_only, order.is_hedge, order.plan_id,
         order.touched_ns,
     )  # fmt: skip
-    return SavedOrder(
-        placed, order.order_id, order.status, order.cum_qty_lots, order.venue_cum_lots, order.touched_ns
-    )
+    return SavedOrder(placed, order.order_id, order.status, order.cum_qty_lots, order.venue_cum_lots, order.touched_ns)
 
 
 def load(blob: bytes) -> State:
@@ -262,5 +260,3 @@ def load(blob: bytes) -> State:
     state.plan_counter, state.fill_count, state.is_killed = saved.plan_counter, saved.fill_count, saved.is_killed
     state.order_counter = 0
     return state
-
-

@@ -15,12 +15,11 @@ from engine.instrument import Instrument
 from engine.types import Side, TimeInForce
 
 if TYPE_CHECKING:
-    from ext import Book
-
     from engine.legs import LegPlan
     from engine.orders import Order
     from engine.portfolio import PortfolioManager
     from engine.router import OrderRouter
+    from ext import Book
 
 
 class StrategyContext(Protocol):

@@ -1,0 +1,58 @@
+from libc.stdint cimport int32_t, int64_t, uint32_t
+
+from ext.decode cimport Decoder, symbol_t
+
+
+cdef struct text_t:
+    const char* p     # first byte; NULL: absent. For an array, its bracket.
+    Py_ssize_t n
+
+
+cdef struct event_t:
+    # What one message said, before its kind is known. Bits of `seen` and `wrong` are F_* of decode_binance.pyx.
+    uint32_t seen
+    uint32_t wrong    # present, with a type that no known message has there
+    uint32_t twice
+    uint32_t arrays   # b, a, bids or asks whose value is an array
+    uint32_t parsed   # those of them that are in the scratch already
+    bint escaped      # a key held a backslash
+    bint is_wrapped   # inside `data` of the combined form
+    bint is_maker     # m: the buyer is the maker
+    int refusal       # of an array of levels; counts only when the message is a book
+    text_t stream
+    text_t name       # e
+    text_t symbol
+    text_t bid        # b or bids
+    text_t bid_qty
+    text_t ask
+    text_t ask_qty
+    text_t px
+    text_t qty
+    int64_t first_seq
+    int64_t last_seq
+    int64_t prev_seq
+    int64_t update_id
+    int64_t send_ms
+    int64_t exch_ms
+    int64_t st
+    symbol_t* entry   # NULL: not known yet, or not registered
+
+
+cdef class BinanceDecoder(Decoder):
+    cdef const char* fields(
+        self, const char* p, const char* end, bint nested, event_t* event, int* refusal
+    ) noexcept nogil
+    cdef const char* value(
+        self, const char* p, const char* end, uint32_t field, event_t* event, int* refusal
+    ) noexcept nogil
+    cdef const char* array(
+        self, const char* p, const char* end, uint32_t field, event_t* event, int* refusal
+    ) noexcept nogil
+    cdef int message(self, event_t* event, const char* end) noexcept nogil
+    cdef int depth(self, event_t* event, const char* end, int kind) noexcept nogil
+    cdef int deferred(self, event_t* event, uint32_t field, text_t* at, const char* end) noexcept nogil
+    cdef int bbo(self, event_t* event, const char* end) noexcept nogil
+    cdef int trade(self, event_t* event, const char* end) noexcept nogil
+    cdef void stamp(self, event_t* event) noexcept nogil
+    cdef symbol_t* entry_of_stream(self, const text_t* stream) noexcept nogil
+    cdef int run(self, const char* p, Py_ssize_t n, event_t* event) noexcept nogil

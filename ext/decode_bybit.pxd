@@ -1,0 +1,5 @@
+from ext.decode cimport Decoder
+
+
+cdef class BybitDecoder(Decoder):
+    pass

@@ -1,0 +1,3 @@
+from ext.decode import Decoder
+
+class BybitDecoder(Decoder): ...

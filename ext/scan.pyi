@@ -1,0 +1,3 @@
+REFUSALS: dict[int, str]
+
+def validate(payload: bytes) -> int: ...
