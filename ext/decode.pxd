@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from ext.fixed cimport grid_t
 from ext.message cimport level_t, md_msg_t, trade_t
-from ext.scan cimport REFUSED_LEVEL_SHAPE, REFUSED_TOO_MANY_LEVELS
+from ext.scan cimport REFUSED_LEVEL_SHAPE, REFUSED_OFF_GRID, REFUSED_TOO_MANY_LEVELS
 from ext.scan cimport refuse, separator_end, space_end
 
 cdef extern from "native/levels.h" nogil:
@@ -15,7 +15,6 @@ cdef extern from "native/levels.h" nogil:
         char name[40]
     ctypedef struct tw_level_t:
         pass  # twin of level_t
-    void levels_init "tw_levels_init"() noexcept
     bint levels_fast "tw_levels_fast"() noexcept
     uint64_t symbol_hash "tw_symbol_hash"(const char* p, Py_ssize_t n) noexcept
     bint symbol_is "tw_symbol_is"(const symbol_t* symbol, const char* p, Py_ssize_t n) noexcept
@@ -39,6 +38,9 @@ cdef class Decoder:
     cdef readonly int32_t max_levels  # a side
     cdef readonly int32_t max_trades
     cdef bint fast                    # the processor has the 16-byte way
+    # Quantities off the lot grid occur (old orders on Binance spot): rounded down and counted, or refused when strict.
+    cdef public bint strict_qty
+    cdef readonly uint64_t qty_rounded
     cdef uint64_t counts[COUNTERS]    # [kind] understood, [15 - refusal] refused
     cdef symbol_t* symbols            # dense, in the order they were added
     cdef int32_t symbol_count
@@ -64,11 +66,17 @@ cdef class Decoder:
     ) noexcept nogil
 
 
-cdef inline int units_of(
-    Decoder self, const char* p, const char* end, const grid_t* grid, int64_t* units
-) noexcept nogil:
+cdef inline int px_of(Decoder self, const char* p, const char* end, const grid_t* grid, int64_t* units) noexcept nogil:
     # Text up to its closing quote, inside a message of at least 16 bytes that ends at `end`.
     cdef const char* quote = NULL
     if self.fast:
         return quoted_units_fast(p, end, grid, &quote, units)
     return quoted_units(p, end, grid, &quote, units)
+
+
+cdef inline int qty_of(Decoder self, const char* p, const char* end, const grid_t* grid, int64_t* units) noexcept nogil:
+    cdef int code = px_of(self, p, end, grid, units)
+    if code == REFUSED_OFF_GRID and not self.strict_qty:
+        self.qty_rounded += 1
+        return 0
+    return code

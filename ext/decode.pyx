@@ -22,8 +22,6 @@ KINDS: dict[int, str] = {
 }
 MAX_SYMBOL = 32
 
-levels_init()
-
 
 cdef class Decoder:
     """Base of BinanceDecoder and BybitDecoder; decodes nothing itself."""
@@ -173,7 +171,7 @@ cdef class Decoder:
                     return p
             if count[0] >= self.max_levels:
                 return refuse(refusal, REFUSED_TOO_MANY_LEVELS)
-            p = level_end(p, end, symbol, &out[count[0]], refusal)
+            p = level_end(self, p, end, symbol, &out[count[0]], refusal)
             if p == NULL:
                 return NULL
             count[0] += 1
@@ -262,32 +260,31 @@ cdef class Decoder:
 
 
 cdef const char* level_end(
-    const char* p, const char* end, const symbol_t* symbol, level_t* out, int* refusal
+    Decoder self, const char* p, const char* end, const symbol_t* symbol, level_t* out, int* refusal
 ) noexcept nogil:
     # One level by the exact rules: spaces allowed, both texts in quotes, nothing behind them.
+    cdef const char* quote = NULL
+    cdef int code
     if p == end or p[0] != c"[":
         return refuse(refusal, REFUSED_LEVEL_SHAPE)
-    p = text_end(space_end(p + 1, end), end, &symbol.px, &out.px_ticks, refusal)
-    if p == NULL:
-        return NULL
-    p = space_end(p, end)
+    p = space_end(p + 1, end)
+    if p == end or p[0] != c'"':
+        return refuse(refusal, REFUSED_LEVEL_SHAPE)
+    code = quoted_units(p + 1, end, &symbol.px, &quote, &out.px_ticks)
+    if code != 0:
+        return refuse(refusal, code)
+    p = space_end(quote + 1, end)
     if p == end or p[0] != c",":
         return refuse(refusal, REFUSED_LEVEL_SHAPE)
-    p = text_end(space_end(p + 1, end), end, &symbol.qty, &out.qty_lots, refusal)
-    if p == NULL:
-        return NULL
-    p = space_end(p, end)
+    p = space_end(p + 1, end)
+    if p == end or p[0] != c'"':
+        return refuse(refusal, REFUSED_LEVEL_SHAPE)
+    code = quoted_units(p + 1, end, &symbol.qty, &quote, &out.qty_lots)
+    if code == REFUSED_OFF_GRID and not self.strict_qty:
+        self.qty_rounded += 1
+    elif code != 0:
+        return refuse(refusal, code)
+    p = space_end(quote + 1, end)
     if p == end or p[0] != c"]":
         return refuse(refusal, REFUSED_LEVEL_SHAPE)
     return p + 1
-
-
-cdef const char* text_end(
-    const char* p, const char* end, const grid_t* grid, int64_t* units, int* refusal
-) noexcept nogil:
-    cdef const char* quote = NULL
-    cdef int code
-    if p == end or p[0] != c'"':
-        return refuse(refusal, REFUSED_LEVEL_SHAPE)
-    code = quoted_units(p + 1, end, grid, &quote, units)
-    return quote + 1 if code == 0 else refuse(refusal, code)

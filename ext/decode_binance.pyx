@@ -8,7 +8,7 @@ Source: Binance spot and USD-M docs, "WebSocket Streams", read 2026-07.
 """
 from libc.string cimport memcmp, memset
 
-from ext.decode cimport MAX_MS, NS_PER_MS, trade_t, units_of
+from ext.decode cimport MAX_MS, NS_PER_MS, px_of, qty_of, trade_t
 from ext.message cimport MSG_BBO, MSG_DEPTH_DELTA, MSG_DEPTH_SNAPSHOT, MSG_OTHER, MSG_TRADE
 from ext.scan cimport (
     MAX_MESSAGE,
@@ -386,13 +386,13 @@ cdef class BinanceDecoder(Decoder):
         if event.entry == NULL:
             return MSG_BBO
         self.msg.slot = event.entry.slot
-        code = units_of(self, event.bid.p, end, &event.entry.px, &self.msg.bids[0].px_ticks)
+        code = px_of(self, event.bid.p, end, &event.entry.px, &self.msg.bids[0].px_ticks)
         if code == 0:
-            code = units_of(self, event.bid_qty.p, end, &event.entry.qty, &self.msg.bids[0].qty_lots)
+            code = qty_of(self, event.bid_qty.p, end, &event.entry.qty, &self.msg.bids[0].qty_lots)
         if code == 0:
-            code = units_of(self, event.ask.p, end, &event.entry.px, &self.msg.asks[0].px_ticks)
+            code = px_of(self, event.ask.p, end, &event.entry.px, &self.msg.asks[0].px_ticks)
         if code == 0:
-            code = units_of(self, event.ask_qty.p, end, &event.entry.qty, &self.msg.asks[0].qty_lots)
+            code = qty_of(self, event.ask_qty.p, end, &event.entry.qty, &self.msg.asks[0].qty_lots)
         self.msg.bid_count = 1
         self.msg.ask_count = 1
         return code if code != 0 else MSG_BBO
@@ -406,9 +406,9 @@ cdef class BinanceDecoder(Decoder):
         if event.entry == NULL:
             return MSG_TRADE
         self.msg.slot = event.entry.slot
-        code = units_of(self, event.px.p, end, &event.entry.px, &out.px_ticks)
+        code = px_of(self, event.px.p, end, &event.entry.px, &out.px_ticks)
         if code == 0:
-            code = units_of(self, event.qty.p, end, &event.entry.qty, &out.qty_lots)
+            code = qty_of(self, event.qty.p, end, &event.entry.qty, &out.qty_lots)
         out.exch_ts_ns = self.msg.exch_ts_ns
         out.side = -1 if event.is_maker else 1
         self.msg.trade_count = 1

@@ -42,19 +42,19 @@ static __attribute__((noinline)) int tw_not_number(const char *p, const char *en
     return q < end && (*q == 'e' || *q == 'E') ? REFUSED_EXPONENT : REFUSED_NOT_NUMBER;
 }
 
-/* Units of 10**-decimals to units of the grid. */
+/* Units of 10**-decimals to units of the grid. Off the grid, *units is rounded towards zero. */
 static inline int tw_on_grid(uint64_t value, const tw_grid_t *grid, int64_t *units) {
-    if (grid->mantissa != 1) {
-        uint64_t quotient = value / (uint64_t)grid->mantissa;
-        if (quotient * (uint64_t)grid->mantissa != value)
-            return REFUSED_OFF_GRID;
-        value = quotient;
+    if (grid->mantissa == 1) {
+        *units = (int64_t)value;
+        return 0;
     }
-    *units = (int64_t)value;
-    return 0;
+    uint64_t quotient = value / (uint64_t)grid->mantissa;
+    *units = (int64_t)quotient;
+    return quotient * (uint64_t)grid->mantissa == value ? 0 : REFUSED_OFF_GRID;
 }
 
 /* Grammar: -? digit+ ( '.' digit+ )?   Zeros behind the grid's last decimal are fine (Binance always sends 8).
+   Off the grid *units is rounded towards zero, for the caller who may take it; after any other refusal it is not set.
    The value in units of 10**-decimals must fit int64, also where the mantissa would bring it back into range. */
 static inline int tw_fixed_units(const char *p, Py_ssize_t n, const tw_grid_t *grid, int64_t *units) {
     const char *const start = p;
@@ -104,12 +104,10 @@ static inline int tw_fixed_units(const char *p, Py_ssize_t n, const tw_grid_t *g
     }
     if (overflow)
         return REFUSED_OVERFLOW;
-    if (off_grid)
-        return REFUSED_OFF_GRID;
     int code = tw_on_grid(value, grid, units);
-    if (code == 0 && negative)
+    if (negative)
         *units = -*units;
-    return code;
+    return off_grid ? REFUSED_OFF_GRID : code;
 }
 
 static inline int tw_fixed_text(int64_t units, const tw_grid_t *grid, char *out, Py_ssize_t capacity) {

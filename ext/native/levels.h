@@ -66,30 +66,19 @@ static inline int tw_quoted_units(const char *p, const char *end, const tw_grid_
         return REFUSED_TRUNCATED;
     *next = q;
     int code = tw_fixed_units(p, q - p, grid, units);
-    return code == 0 && *units < 0 ? REFUSED_NEGATIVE : code;
+    return *p == '-' && (code == 0 || code == REFUSED_OFF_GRID) ? REFUSED_NEGATIVE : code;
 }
 
 #if TW_SSSE3
 
-/* Control of pshufb: row [decimals][whole] drops the point behind `whole` digits and aligns `whole + decimals`
-   digits to the right. */
-static uint8_t tw_gather[16][17][16];
 static const uint8_t tw_keep_bytes[32] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
                                           255, 255, 255, 255, 255, 0,   0,   0,   0,   0,   0,
                                           0,   0,   0,   0,   0,   0,   0,   0,   0,   0};
-static const uint8_t tw_shift_bytes[32] = {0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14,  15,
+/* Controls of pshufb: a window of 16 from 16 - n moves bytes n places to the right, zeros in front; from 16 + n moves
+   them n places to the left, zeros behind. */
+static const uint8_t tw_shift_bytes[48] = {128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
+                                           0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14,  15,
                                            128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128};
-
-static void tw_levels_init(void) {
-    for (int decimals = 0; decimals < 16; decimals++)
-        for (int whole = 0; whole <= 16; whole++)
-            for (int at = 0; at < 16; at++) {
-                int from = at - (16 - whole - decimals);
-                if (from >= whole)
-                    from++;
-                tw_gather[decimals][whole][at] = from < 0 || from > 15 ? 0x80 : (uint8_t)from;
-            }
-}
 
 static inline int tw_levels_fast(void) {
     return __builtin_cpu_supports("ssse3");
@@ -101,10 +90,10 @@ static inline __attribute__((target("ssse3"), always_inline)) __m128i tw_load16(
     if (__builtin_expect(left >= 16, 1))
         return _mm_loadu_si128((const __m128i *)p);
     const __m128i bytes = _mm_loadu_si128((const __m128i *)(end - 16));
-    return _mm_shuffle_epi8(bytes, _mm_loadu_si128((const __m128i *)(tw_shift_bytes + 16 - left)));
+    return _mm_shuffle_epi8(bytes, _mm_loadu_si128((const __m128i *)(tw_shift_bytes + 32 - left)));
 }
 
-/* Digits of at most 15 bytes of text up to its closing quote, at most 16 with the zeros added for the grid.
+/* Text of at most 15 bytes up to its closing quote, at most 15 digits with the zeros added for the grid.
    Returns the length of the text, 0 when the slow rules must decide. */
 static inline __attribute__((target("ssse3"), always_inline)) int tw_digits16(__m128i text, const tw_grid_t *grid,
                                                                               int64_t *units) {
@@ -119,14 +108,17 @@ static inline __attribute__((target("ssse3"), always_inline)) int tw_digits16(__
     const int decimals = grid->decimals;
     /* Nothing but digits before the quote, or one point with digits on both sides. */
     if (length > 15 || whole == 0 || (below & (below - 1)) || (below & ~dots) || (below && whole + 1 == length) ||
-        whole + decimals > 16 || decimals > 15)
+        whole + decimals > 15)
         return 0;
     const __m128i kept =
         _mm_and_si128(digits, _mm_loadu_si128((const __m128i *)(tw_keep_bytes + 16 - length)));
     const unsigned nonzero = (unsigned)_mm_movemask_epi8(_mm_cmpgt_epi8(kept, _mm_setzero_si128()));
     if ((uint64_t)nonzero >> (whole + 1 + decimals))
         return 0;
-    const __m128i lined = _mm_shuffle_epi8(kept, _mm_loadu_si128((const __m128i *)tw_gather[decimals][whole]));
+    /* Right-align, and from the point on take the byte behind it. */
+    __m128i from = _mm_loadu_si128((const __m128i *)(tw_shift_bytes + whole + decimals));
+    from = _mm_sub_epi8(from, _mm_cmpgt_epi8(from, _mm_set1_epi8((char)(whole - 1))));
+    const __m128i lined = _mm_shuffle_epi8(kept, from);
     const __m128i pairs = _mm_maddubs_epi16(lined, _mm_set1_epi16(0x010A));
     const __m128i fours = _mm_madd_epi16(pairs, _mm_set1_epi32(0x00010064));
     const __m128i packed = _mm_packs_epi32(fours, fours);
@@ -182,9 +174,6 @@ static __attribute__((target("ssse3"))) int32_t tw_levels_canonical(const char *
 }
 
 #else
-
-static void tw_levels_init(void) {
-}
 
 static inline int tw_levels_fast(void) {
     return 0;
