@@ -39,7 +39,7 @@ class BlockHeader(NamedTuple):
     block_no: int
     first_seq: int
     last_seq: int
-    count: int
+    record_count: int
     body_bytes: int
     epoch: int
     ring_id: int
@@ -71,7 +71,7 @@ def seq_of(key: bytes) -> int:
     return int(_KEY.unpack(key)[0])
 
 
-def hash_of(link: bytes) -> bytes:
+def hash_of(link: bytes | memoryview) -> bytes:
     return hashlib.sha256(link).digest()
 
 

@@ -96,7 +96,7 @@ cdef class Ring:
         self.base = NULL
         self.fd = -1
 
-    def __init__(self, path: str, capacity_bytes: int, start_seq: int = 1) -> None:
+    def __init__(self, path, capacity_bytes: int, start_seq: int = 1) -> None:
         cdef uint64_t capacity = MIN_CAPACITY
         assert start_seq > 0, f"start_seq was {start_seq}, must be positive"
         while capacity < <uint64_t> capacity_bytes:
@@ -170,7 +170,7 @@ cdef class Ring:
             self.base = NULL
 
     @staticmethod
-    def open_reader(path: str) -> "RingReader":
+    def open_reader(path) -> "RingReader":
         """Look at the ring of another process."""
         return RingReader(path)
 
@@ -414,7 +414,7 @@ def header_problem(fd, capacity=0):
     return ""
 
 
-def capacity_of(path: str) -> int:
+def capacity_of(path) -> int:
     """Capacity of the ring in a file; ValueError when it is none."""
     cdef ring_header_t header
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -436,7 +436,7 @@ cdef class RingReader:
     def __cinit__(self):
         self.base = NULL
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path) -> None:
         self.path = os.fspath(path)
         self.capacity = capacity_of(self.path)
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -462,13 +462,17 @@ cdef class RingReader:
         return self.header.start_seq
 
     @property
+    def capacity_bytes(self) -> int:
+        return self.capacity
+
+    @property
     def tail(self) -> tuple[int, int]:
         """Position and sequence from which records are still here (both may move on at any time)."""
         position = load_acquire_u64(&self.header.tail)
         return position, self.header.tail_seq
 
     def read(self, position: int, seq: int, max_bytes: int = 1048576) -> tuple[bytes, int, int] | None:
-        """Whole records from `position` on, the first having sequence `seq`: (bytes, next position, next sequence).
+        """Whole records from `position` on, the first of sequence `seq` (0: any): (bytes, next position, next sequence).
 
         Empty bytes: nothing there yet. None: they were overwritten meanwhile, they are in the store by now.
         """
@@ -483,8 +487,8 @@ cdef class RingReader:
             size = record_check(self.records + (at & (self.capacity - 1)), self.capacity - (at - start), expected)
             if size == 0:
                 break
+            expected = (<const record_t*> (self.records + (at & (self.capacity - 1)))).seq + 1
             at += <uint64_t> size
-            expected += 1
         taken = PyBytes_FromStringAndSize(self.records + (start & (self.capacity - 1)), <Py_ssize_t> (at - start))
         # The producer may only overwrite what is before tail: if tail is still not past us, the copy is whole.
         fence_acquire()
