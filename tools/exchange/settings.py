@@ -1,0 +1,199 @@
+"""Settings of the local exchange: what its TOML file may say, and the venues built from them.
+
+Owns the defaults: two demo accounts' keys, balances, fees, listings, and the shape of the synthetic market. A file
+may change any of them; an unknown key is refused with its name. Money and rates are decimal text, as venues print.
+"""
+
+from __future__ import annotations
+
+import base64
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import ConfigError
+
+
+class KeySettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """One API key. `ed25519_public` is the 32 raw bytes in base64 (Binance); else `secret` signs with HMAC."""
+
+    venue: str
+    key: str
+    secret: str = ""
+    ed25519_public: str = ""
+    can_trade: bool = True
+    can_withdraw: bool = False
+
+    def public_bytes(self) -> bytes:
+        return base64.b64decode(self.ed25519_public) if self.ed25519_public else b""
+
+
+class AccountSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """One account, on every venue it has balances at: balances[venue][market][asset] = amount."""
+
+    name: str
+    keys: list[KeySettings]
+    balances: dict[str, dict[str, dict[str, str]]]
+
+
+class ListingSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """One instrument of one venue; `market` is spot or linear."""
+
+    venue: str
+    market: str
+    symbol: str
+    base: str
+    quote: str
+    tick_size: str
+    lot_size: str
+    min_qty: str
+    max_qty: str
+    max_market_qty: str
+    min_notional: str
+    min_px: str
+    max_px: str
+    maker_fee: str
+    taker_fee: str
+    band_e4: int = 1000
+    max_open_orders: int = 200
+
+
+class UnderlyingSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The latent price that all books of one base asset follow."""
+
+    start_px: float
+    vol_bps_per_sqrt_s: float = 0.8
+    level_notional: float = 20_000.0  # mean value of one resting level, in quote
+
+
+class MarketSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The synthetic market.
+
+    A book's fair price is the latent price `lag_ms` ago, times 1 + basis + noise + dislocation. Noise is an
+    Ornstein-Uhlenbeck process; dislocations are shots that open an arbitrage window and decay.
+    """
+
+    step_ms: int = 30
+    levels: int = 60  # resting levels a side
+    half_spread_bps: float = 0.15
+    grid_bps: float = 0.12  # distance of two levels
+    resizes_per_step: int = 4  # levels that change size though the price does not move
+    trades_per_s: float = 3.0  # takers, per book
+    noise_bps: float = 0.8
+    noise_half_life_s: float = 2.0
+    dislocations_per_s: float = 0.6  # per book
+    dislocation_bps: float = 7.0  # mean size beyond the floor
+    dislocation_floor_bps: float = 6.0
+    dislocation_half_life_s: float = 0.35
+    basis_bps: dict[str, float] = {"binance.linear": 1.0, "bybit.linear": 0.5}
+    lag_ms: dict[str, int] = {"binance.spot": 0, "binance.linear": 0, "bybit.spot": 90, "bybit.linear": 60}
+    underlyings: dict[str, UnderlyingSettings] = {
+        "BTC": UnderlyingSettings(start_px=64_000.0),
+        "ETH": UnderlyingSettings(start_px=3_200.0, vol_bps_per_sqrt_s=1.0),
+    }
+
+
+class LatencySettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Delays that a venue adds to its own answers; 0 is as fast as the process is."""
+
+    ack_us: int = 0
+    event_us: int = 0
+
+
+class ExchangeSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    host: str = "127.0.0.1"
+    port: int = 8700
+    seed: int = 1
+    market: str = "synthetic"  # synthetic, playback, none
+    recordings: list[str] = []
+    playback_speed: float = 1.0
+    control_token: str = "local-control"
+    faults: list[str] = []
+    double_filled: float = 0.02  # Bybit: share of fills whose order says Filled twice
+    synthetic: MarketSettings = MarketSettings()
+    latency: LatencySettings = LatencySettings()
+    accounts: list[AccountSettings] = []
+    listings: list[ListingSettings] = []
+
+
+_DEMO_FUNDS = {
+    "binance": {
+        "spot": {"USDT": "5000000", "BTC": "50", "ETH": "1000", "BNB": "100"},
+        "linear": {"USDT": "5000000"},
+    },
+    "bybit": {"spot": {"USDT": "5000000", "BTC": "50", "ETH": "1000"}},
+}
+
+
+def demo_accounts() -> list[AccountSettings]:
+    """The account of the demo configuration and a second one that tests and judges trade with."""
+    accounts = []
+    for number, name in ((1, "demo"), (2, "second")):
+        keys = [
+            KeySettings(venue=venue, key=f"{name}-key-{venue}-000{number}", secret=f"{name}-secret-{venue}-000{number}")
+            for venue in ("binance", "bybit")
+        ]
+        accounts.append(AccountSettings(name=name, keys=keys, balances=_DEMO_FUNDS))
+    return accounts
+
+
+def _listing(venue: str, market: str, base: str, **values: str) -> ListingSettings:
+    common = {"quote": "USDT", "symbol": f"{base}USDT", "min_px": values["tick_size"], "max_px": "1000000"}
+    fees = {
+        "binance.spot": ("0.0001", "0.0002"),
+        "binance.linear": ("0.0000", "0.0002"),
+        "bybit.spot": ("0.0001", "0.0002"),
+        "bybit.linear": ("0.0000", "0.0002"),
+    }
+    maker, taker = fees[f"{venue}.{market}"]
+    limit = 500 if venue == "bybit" else 200
+    return ListingSettings(
+        venue=venue, market=market, base=base, maker_fee=maker, taker_fee=taker, max_open_orders=limit, **common, **values
+    )
+
+
+def demo_listings() -> list[ListingSettings]:
+    """BTC and ETH on all four markets; ticks, lots and minima as the venues publish them, fees those of a high tier."""
+    spot = {"min_notional": "5"}
+    return [
+        _listing("binance", "spot", "BTC", tick_size="0.01", lot_size="0.00001", min_qty="0.00001", max_qty="9000", max_market_qty="120", **spot),
+        _listing("binance", "spot", "ETH", tick_size="0.01", lot_size="0.0001", min_qty="0.0001", max_qty="9000", max_market_qty="2600", **spot),
+        _listing("binance", "linear", "BTC", tick_size="0.10", lot_size="0.001", min_qty="0.001", max_qty="1000", max_market_qty="120", min_notional="100"),
+        _listing("binance", "linear", "ETH", tick_size="0.01", lot_size="0.001", min_qty="0.001", max_qty="10000", max_market_qty="2000", min_notional="20"),
+        _listing("bybit", "spot", "BTC", tick_size="0.1", lot_size="0.000001", min_qty="0.000011", max_qty="83", max_market_qty="41.5", **spot),
+        _listing("bybit", "spot", "ETH", tick_size="0.01", lot_size="0.00001", min_qty="0.00062", max_qty="1400", max_market_qty="700", **spot),
+        _listing("bybit", "linear", "BTC", tick_size="0.10", lot_size="0.001", min_qty="0.001", max_qty="1190", max_market_qty="500", **spot),
+        _listing("bybit", "linear", "ETH", tick_size="0.01", lot_size="0.01", min_qty="0.01", max_qty="7240", max_market_qty="1600", **spot),
+    ]
+
+
+def rate_e8(text: str) -> int:
+    """A fee rate as text to 10**-8: `0.0004` is 40_000."""
+    return int(Decimal(text).scaleb(8))
+
+
+def load(path: Path | None) -> ExchangeSettings:
+    """Read the file, or give the defaults. Raises ConfigError with file, key and limit."""
+    settings = ExchangeSettings()
+    if path is not None:
+        try:
+            settings = msgspec.convert(tomllib.loads(path.read_text()), ExchangeSettings)
+        except FileNotFoundError:
+            raise ConfigError([f"{path}: no such file"]) from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError([f"{path}: not TOML: {error}"]) from None
+        except msgspec.ValidationError as error:
+            raise ConfigError([f"{path}: {error}"]) from None
+    return complete(settings)
+
+
+def complete(settings: ExchangeSettings) -> ExchangeSettings:
+    """Fill in the accounts and listings that the file left out."""
+    changes: dict[str, object] = {}
+    if not settings.accounts:
+        changes["accounts"] = demo_accounts()
+    if not settings.listings:
+        changes["listings"] = demo_listings()
+    return msgspec.structs.replace(settings, **changes)
