@@ -36,7 +36,9 @@ def bench_hexdigest(size: int) -> dict[str, tuple[float, float]]:
 
 
 def main() -> None:
-    print(f"python {platform.python_version()}, accelerated: {HmacSha256(KEY).is_accelerated}, must {MUST_NS} ns at 197 B")
+    print(
+        f"python {platform.python_version()}, accelerated: {HmacSha256(KEY).is_accelerated}, must {MUST_NS} ns at 197 B"
+    )
     for size in (64, 197, 512):
         for name, (least, median) in bench_hexdigest(size).items():
             print(f"{name:36} min {least:8.1f}  p50 {median:8.1f} ns")

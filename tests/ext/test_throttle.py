@@ -86,7 +86,9 @@ def test_calendar_window_of_the_venue_is_never_exceeded(
 
 
 @settings(max_examples=60, deadline=None)
-@given(steps=steps, capacity=st.integers(1, 40), start=st.integers(0, 10 * S), guard=st.sampled_from([0, 20, 300, 1000]))
+@given(
+    steps=steps, capacity=st.integers(1, 40), start=st.integers(0, 10 * S), guard=st.sampled_from([0, 20, 300, 1000])
+)
 def test_rolling_window_of_the_venue_is_never_exceeded(
     steps: list[tuple[int, int, int, int]], capacity: int, start: int, guard: int
 ) -> None:
