@@ -1,5 +1,6 @@
 # What the decoders of all venues share: symbol table, scratch, counters, arrays of levels and the Python face.
 from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.string cimport memcmp
 
 from ext.fixed cimport grid_t
 from ext.message cimport level_t, md_msg_t, trade_t
@@ -31,6 +32,15 @@ cdef extern from "native/levels.h" nogil:
 
 cdef enum:
     COUNTERS = 64
+
+
+cdef struct text_t:
+    const char* p  # first byte, behind the quote; of an array its bracket; NULL: absent
+    Py_ssize_t n
+
+
+cdef inline bint is_text(const text_t* text, const char* word, Py_ssize_t size) noexcept nogil:
+    return text.n == size and memcmp(text.p, word, size) == 0
 
 
 cdef class Decoder:

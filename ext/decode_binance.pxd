@@ -1,11 +1,6 @@
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
-from ext.decode cimport Decoder, symbol_t
-
-
-cdef struct text_t:
-    const char* p     # first byte; NULL: absent. For an array, its bracket.
-    Py_ssize_t n
+from ext.decode cimport Decoder, symbol_t, text_t
 
 
 cdef struct event_t:
@@ -16,6 +11,7 @@ cdef struct event_t:
     uint32_t arrays   # b, a, bids or asks whose value is an array
     uint32_t parsed   # those of them that are in the scratch already
     bint escaped      # a key held a backslash
+    bint is_answer    # of a REST request: a partial book or nothing
     bint is_wrapped   # inside `data` of the combined form
     bint is_maker     # m: the buyer is the maker
     int refusal       # of an array of levels; counts only when the message is a book

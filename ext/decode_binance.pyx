@@ -6,9 +6,10 @@ RPI book (`@rpiDepth`) are MSG_OTHER. A partial book of USD-M looks like a delta
 subscribe to it in the combined form.
 Source: Binance spot and USD-M docs, "WebSocket Streams", read 2026-07.
 """
+from libc.stdint cimport int32_t
 from libc.string cimport memcmp, memset
 
-from ext.decode cimport MAX_MS, NS_PER_MS, px_of, qty_of, trade_t
+from ext.decode cimport MAX_MS, NS_PER_MS, is_text, px_of, qty_of, trade_t
 from ext.message cimport MSG_BBO, MSG_DEPTH_DELTA, MSG_DEPTH_SNAPSHOT, MSG_OTHER, MSG_TRADE
 from ext.scan cimport (
     MAX_MESSAGE,
@@ -65,10 +66,6 @@ cdef enum:
     NEED_TRADE = F_E | F_S | F_P | F_Q | F_EXCH | F_M
     MAY_TRADE = NEED_TRADE | F_SEND | F_ST
 
-
-
-cdef inline bint is_text(const text_t* text, const char* word, Py_ssize_t size) noexcept nogil:
-    return text.n == size and memcmp(text.p, word, size) == 0
 
 
 cdef inline uint32_t field_of(const char* p, Py_ssize_t n) noexcept nogil:
@@ -169,6 +166,7 @@ cdef class BinanceDecoder(Decoder):
     cdef int decode_snapshot_c(self, int32_t slot, const char* p, Py_ssize_t n) noexcept nogil:
         cdef event_t event
         memset(&event, 0, sizeof(event))
+        event.is_answer = True
         event.entry = self.find_slot(slot)
         return self.finish(self.run(p, n, &event) if event.entry != NULL else REFUSED_SLOT, event.entry)
 
@@ -309,6 +307,10 @@ cdef class BinanceDecoder(Decoder):
     cdef int message(self, event_t* event, const char* end) noexcept nogil:
         # What was it? A wrong type or a missing field is a refusal only once the kind is sure.
         cdef bint is_partial = False
+        if event.is_answer:
+            if event.is_wrapped or event.seen & F_E or event.seen & NEED_PARTIAL != NEED_PARTIAL:
+                return MSG_OTHER
+            return self.depth(event, end, MSG_DEPTH_SNAPSHOT)
         if event.is_wrapped:
             if not event.seen & F_STREAM:
                 return MSG_OTHER
@@ -436,7 +438,7 @@ cdef inline int checked(event_t* event, uint32_t need, uint32_t may) noexcept no
         return REFUSED_DUPLICATE_KEY
     if event.seen & need != need:
         return REFUSED_MISSING_FIELD
-    if event.wrong & may or not 0 <= event.send_ms <= MAX_MS or not 0 <= event.exch_ms <= MAX_MS:
+    if event.wrong & may or event.send_ms > MAX_MS or event.exch_ms > MAX_MS:
         return REFUSED_WRONG_TYPE
     return 0
 
