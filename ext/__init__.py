@@ -6,8 +6,12 @@ from ext.sequence import Feed as Feed
 from ext.sequence import SequencedBook as SequencedBook
 
 # --- journal and statistics (ring, histogram, stats page) ---
+from ext.histogram import Histogram as Histogram
 from ext.ring import Ring as Ring
 from ext.ring import RingReader as RingReader
+from ext.stats import StageClock as StageClock
+from ext.stats import StatsPage as StatsPage
+from ext.stats import StatsReader as StatsReader
 
 # --- trading path (sign, throttle, gate, listener) ---
 from ext.sign import HmacSha256 as HmacSha256
