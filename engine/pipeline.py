@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from connectors.registry import CONNECTORS
 
 from engine import ledger as records
 from engine.actions import (
@@ -49,6 +48,7 @@ class Pipeline:
         config: EngineConfig,
         epoch: int,
         append: LedgerAppend,
+        registry: Mapping[Venue, Callable[..., ExchangeConnector]],
         wires: Mapping[Venue, Wire],
         credentials: Mapping[Venue, Credentials],
         stages: StageClock | NullStages,
@@ -71,7 +71,7 @@ class Pipeline:
         self.core = Core(config, epoch, self._write, stages, state)
         self.connectors: dict[Venue, ExchangeConnector] = {}
         for venue in config.venue_list():
-            connector = CONNECTORS[venue](
+            connector = registry[venue](
                 config.venues[venue.name.lower()], credentials.get(venue), config.specs(venue), wires[venue], self.emit,
                 utc_offset_ns,
             )  # fmt: skip

@@ -24,8 +24,6 @@ class RecordKind(IntEnum):
     TIMER = 5
     COMMAND = 6
     UTC_OFFSET = 7
-    RUN_START = 8
-    RUN_STOP = 9
     # Ledger: one kind a struct of engine/ledger.py.
     ORDER_PLACED = 64
     ORDER_ACCEPTED = 65
@@ -37,7 +35,6 @@ class RecordKind(IntEnum):
     CANCEL_REQUESTED = 71
     AMEND_REQUESTED = 72
     ORDER_AMENDED = 73
-    POSITION_CHANGED = 74
     BALANCE_CHANGED = 75
     FUNDING_PAID = 76
     CAPITAL_MOVED = 77
@@ -53,6 +50,8 @@ class RecordKind(IntEnum):
     QUERY_SENT = 87
     INSTRUMENT_DEFINED = 88
     EPOCH_RAISED = 89
+    RUN_START = 90
+    RUN_STOP = 91
 
 
 class Response(msgspec.Struct, array_like=True, frozen=True):
@@ -69,7 +68,7 @@ class CommandRecord(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RunStart(msgspec.Struct, frozen=True):
-    """First record of a run: everything a replay needs besides the inputs. Never a secret."""
+    """First record of a run, in the ledger: everything a replay needs besides the inputs. Never a secret."""
 
     version: str
     config_toml: str
