@@ -7,7 +7,7 @@ clock and no socket: time arrives in `event.recv_ts_ns`, so a journal replays to
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine import events
 from engine import ledger as records
@@ -22,17 +22,16 @@ from engine.orders import Order
 from engine.reconcile import FILL_OVERLAP_NS, Phase, Reconciler
 from engine.risk import Risk
 from engine.router import OrderRouter
+from engine.stages import Stage, Stages
 from engine.state import State
 from engine.strategies import KINDS
 from engine.strategy import Strategy
 from engine.types import NO_PX, InstrumentState, Side, TimeInForce, Venue
 from ext import Book
 
-if TYPE_CHECKING:
-    from engine.metrics import NullStages, StageClock
-
 Sink = Callable[[records.LedgerRecord], None]
 LOSS_CHECK_NS = 200_000_000
+DECIDED, RISK = int(Stage.DECIDED), int(Stage.RISK)
 
 
 class Context:
@@ -81,7 +80,7 @@ class Context:
 
 class Core:
     def __init__(
-        self, config: EngineConfig, epoch: int, sink: Sink, stages: StageClock | NullStages, state: State | None = None
+        self, config: EngineConfig, epoch: int, sink: Sink, stages: Stages, state: State | None = None
     ) -> None:
         self.config = config
         self.state = state or State()
@@ -204,7 +203,7 @@ class Core:
         if strategy in self.stopped_strategies:
             return False
         is_allowed = self.flow.may_place(strategy, index, side, px_ticks, qty_lots, reduce_only)
-        self._stages.mark_risk()
+        self._stages.mark(RISK)
         return is_allowed
 
     def place_leg(
@@ -216,7 +215,7 @@ class Core:
         return self.flow.send(plan.strategy, index, side, px, lots, tif, is_hedge=is_hedge, plan_id=plan.plan_id)
 
     def mark_decided(self) -> None:
-        self._stages.mark_decided()
+        self._stages.mark(DECIDED)
 
     def book_route(self, plan: LegPlan) -> None:
         for side, chosen in ((Side.BUY, plan.buy), (Side.SELL, plan.sell)):

@@ -9,28 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from enum import IntEnum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from ext.stats import Counter, Gauge, StageClock, StatsPage
+from engine.stages import STAGE_NAMES, NullStages, Stages
+from ext.stats import Counter, Gauge, StatsPage
+from ext.stats import StageClock as StageClock
 
 PAGE_NAME: Final = "stats"
 """File name of the page in a run directory."""
 TICK_TO_TRADE: Final = "tick_to_trade"
 
-
-class Stage(IntEnum):
-    """Stamps between a frame and its order, in order; each names the work that ends with it."""
-
-    DECODED = 0
-    DECIDED = 1
-    RISK = 2
-    SIGNED = 3
-    WRITTEN = 4
-
-
-STAGE_NAMES: Final = [stage.name.lower() for stage in Stage]
 
 COUNTERS: Final = (
     "frames",
@@ -68,27 +57,6 @@ GAUGES: Final = (
     "heartbeat_ns",
     "halted",
 )
-
-
-class Stages(Protocol):
-    """Face of ext.stats.StageClock."""
-
-    def begin(self, recv_ts_ns: int, /) -> None: ...
-    def mark(self, stage: int, /) -> None: ...
-    def commit(self, venue: int, /) -> None: ...
-
-
-class NullStages:
-    """Stamps nothing: in replay no clock may be read."""
-
-    def begin(self, recv_ts_ns: int, /) -> None:
-        pass
-
-    def mark(self, stage: int, /) -> None:
-        pass
-
-    def commit(self, venue: int, /) -> None:
-        pass
 
 
 class _NullCounter:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 
 from engine import ledger as records
@@ -28,18 +27,17 @@ from engine.actions import (
 from engine.config import EngineConfig
 from engine.core import Core
 from engine.events import AnyEvent, BookUpdate, Command, OrderReport, Timer
+from engine.stages import Stage, Stages
 from engine.state import State
 from engine.types import ExecType, OrdStatus, Venue
 from engine.venue import Credentials, ExchangeConnector, Wire
-
-if TYPE_CHECKING:
-    from engine.metrics import NullStages, StageClock
 
 LedgerAppend = Callable[[int, int, int, bytes], int]
 """(kind, source, ts_ns, payload) -> sequence, or a negative code when the journal could not take it."""
 
 CHANNEL_BITS = 8
 REQUEST_BITS = 40
+DECODED, WRITTEN = int(Stage.DECODED), int(Stage.WRITTEN)
 
 
 class Pipeline:
@@ -51,7 +49,7 @@ class Pipeline:
         registry: Mapping[Venue, Callable[..., ExchangeConnector]],
         wires: Mapping[Venue, Wire],
         credentials: Mapping[Venue, Credentials],
-        stages: StageClock | NullStages,
+        stages: Stages,
         *,
         utc_offset_ns: int,
         state: State | None = None,
@@ -60,6 +58,7 @@ class Pipeline:
         self._append = append
         self._stages = stages
         self._is_replay = is_replay
+        self._venue_index = {venue: at for at, venue in enumerate(config.venue_list())}
         self._queue: deque[AnyEvent] = deque()
         self._is_busy = False
         self.now_ns = 0
@@ -146,7 +145,7 @@ class Pipeline:
         """Hand an event to the core, after those before it. Connectors call this while they handle an input, and
         also while they carry out an action: then it waits for its turn."""
         if type(event) is BookUpdate:
-            self._stages.mark_decoded()
+            self._stages.mark(DECODED)
         self._queue.append(event)
         if not self._is_busy:
             self._drain()
@@ -175,7 +174,8 @@ class Pipeline:
                 continue
             self._guarded(self._perform[type(action)], self.connectors[action.venue], action)
             if type(action) is PlaceOrder:
-                self._stages.commit()
+                self._stages.mark(WRITTEN)
+                self._stages.commit(self._venue_index[action.venue])
 
     def _refuse(self, action: PlaceOrder) -> None:
         """The intent is not in the journal, so it may not go to the wire."""

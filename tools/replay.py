@@ -23,9 +23,9 @@ from engine.config import parse_config
 from engine.errors import JournalError
 from engine.journal import Record, read_records
 from engine.ledger import RECORDS, decode_ledger
-from engine.metrics import NullStages
 from engine.pipeline import Pipeline
 from engine.records import LEDGER_BASE, RecordKind
+from engine.stages import NullStages
 from engine.state import load
 from engine.types import Venue
 from engine.venue import Credentials
