@@ -36,7 +36,7 @@ from ext.sequence import (
     Feed,
 )
 from tools.recording import Record, RecordingError, Session
-from tools.survey import BookId, Scale, Survey, book_id_of, survey_of
+from tools.survey import BookId, Scale, Survey, survey_of
 
 MAX_LEVELS = 50_000  # of one message: full snapshots fit
 HASH_EVERY = 1000
@@ -97,7 +97,6 @@ class Track:
             self.refused[REFUSALS[outcome]] += 1
         if outcome != OUT_SNAPSHOT:
             return
-        self.max_levels = max(self.max_levels, self.book.level_count(1) + self.book.level_count(-1))
         waiting, self.waiting = self.waiting, []
         for frame, ts_ns in waiting:
             self.on_outcome(self.feed.on_frame(frame, ts_ns), frame, ts_ns)
@@ -125,7 +124,7 @@ class Track:
         return hashlib.sha256("b:{}|a:{}".format(*sides).encode()).hexdigest()[:16]
 
     def compare_tickers(self) -> dict[str, int]:
-        """Compare each state with the venue's last ticker that is not newer, where a later ticker proves it the last."""
+        """Compare each state with the last ticker that is not newer, where a later ticker proves it the last."""
         seqs = [seq for seq, _ in self.tickers]
         compared = equal = 0
         for seq, bbo in self.states:
@@ -198,14 +197,14 @@ class Rebuild:
             self.on_record(record)
 
     def on_record(self, record: Record) -> None:
-        book_id = book_id_of(self.session.venue, self.survey.market_of(record), record)
-        track = self.tracks.get(book_id) if book_id is not None else None
-        if record.is_http or record.payload.startswith(b'{"lastUpdateId"'):
-            track = track or self.only_track(record)
-            if track is not None:
-                track.on_rest_snapshot(record.payload, record.ts_ns)
+        book_id = self.survey.book_id_of(record)
+        if book_id is None:
             return
+        track = self.tracks.get(book_id) if book_id.symbol else self.only_track(record)
         if track is None:
+            return
+        if record.is_http or not book_id.symbol:
+            track.on_rest_snapshot(record.payload, record.ts_ns)
             return
         outcome = track.feed.on_frame(record.payload, record.ts_ns)
         if outcome < 0 and outcome in REFUSALS:
@@ -215,10 +214,8 @@ class Rebuild:
         if slot >= 0:
             self.by_feed[id(track.feed)][slot].on_outcome(outcome, record.payload, record.ts_ns)
 
-    def only_track(self, record: Record) -> Track | None:
-        """The book of a snapshot that names no symbol (hftbacktest); an answer to something else has none."""
-        if record.is_http:
-            return None
+    def only_track(self, record: Record) -> Track:
+        """The book of a snapshot that names no symbol, as hftbacktest writes it between the frames."""
         if len(self.tracks) == 1:
             return next(iter(self.tracks.values()))
         raise RecordingError(f"{record.conn}: a snapshot without a symbol, in a recording of {len(self.tracks)} books")
@@ -227,7 +224,7 @@ class Rebuild:
         return {track.key: track.result(self.session.venue) for track in self.tracks.values()}
 
     def is_off_grid(self) -> bool:
-        return any(track.refused["OFF_GRID"] for track in self.tracks.values())
+        return any(track.refused["off_grid"] for track in self.tracks.values())
 
 
 def rebuild(session: Session, progress: Callable[[int], None] = lambda number: None) -> dict[str, dict[str, Any]]:
@@ -286,7 +283,7 @@ def show_progress(number: int) -> None:
 
 def print_table(books: dict[str, dict[str, Any]]) -> None:
     heads = ("book", "applied", "stale", "gaps", "bids", "asks", "best bid", "size", "best ask", "size", "state")
-    rows = [heads]
+    rows: list[tuple[str, ...]] = [heads]
     for key, book in books.items():
         bbo = ["-" if text is None else text for text in book["final_bbo"]]
         state = ("valid" if book["is_valid"] else "INVALID") + (", crossed" if book["crossed_at_end"] else "")

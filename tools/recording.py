@@ -17,7 +17,7 @@ import heapq
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -118,7 +118,7 @@ def open_lines(path: Path) -> Iterator[Iterator[bytes]]:
 
 def open_stream(path: Path, magic: bytes) -> BinaryIO:
     if magic[:2] == GZIP_MAGIC:
-        return io.BufferedReader(gzip.open(path, "rb"))  # type: ignore[arg-type]
+        return io.BufferedReader(gzip.open(path, "rb"))
     if magic == ZSTD_MAGIC:
         return io.BufferedReader(zstd_reader(path))
     return path.open("rb")
@@ -228,7 +228,7 @@ def parse_frames(path: Path, lines: Iterable[bytes]) -> Iterator[Record]:
         yield Record(ts_ns, str(path), "", line)
 
 
-FORMATS = [
+FORMATS: list[tuple[Callable[[bytes], bool], Callable[[Path, Iterable[bytes]], Iterator[Record]]]] = [
     (lambda line: LOCAL_NS.match(line) is not None, parse_local_ns),
     (lambda line: TIMED.match(line) is not None or ADDRESSED.match(line) is not None, parse_cryptofeed),
     (lambda line: line.startswith((b'{"t":', b'{"t": ')), parse_objects),
@@ -274,13 +274,11 @@ def market_of_url(url: str) -> Market | None:
 
 
 def market_of_frame(venue: Venue, payload: bytes) -> Market | None:
-    """What the frame itself tells. Binance: `pu` or `T` beside `E` is USD-M. Bybit: levels of spot books (and of L1
-    everywhere) come with `ts` before `type`, those of linear books after."""
+    """What the frame itself tells. Binance: only USD-M depth updates have `pu`. Bybit: spot books have `ts` before
+    `type`, those of linear have it after; L1 has it before on both, so it tells nothing."""
     head = payload[:400]
     if venue is Venue.BYBIT:
-        if not head.startswith(b'{"topic":"orderbook.'):
-            return None
-        if b'"BT":' in head:
+        if not head.startswith(b'{"topic":"orderbook.') or head.startswith(b'{"topic":"orderbook.1.'):
             return None
         return Market.SPOT if head.find(b'"ts":') < head.find(b'"type":') else Market.LINEAR
     if b'"e":"depthUpdate"' in head:
