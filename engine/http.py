@@ -16,7 +16,7 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 from engine.errors import ConfigError
@@ -26,6 +26,7 @@ OnAnswer = Callable[[int, dict[str, str], bytes], None]
 
 MAX_CONNECTIONS: Final = 6  # an origin
 MAX_WAITING: Final = 512  # requests an origin
+FRESH_S: Final = 0.001
 IDLE_S: Final = 20.0  # an idle connection that is older may be half closed already
 
 _TARGET: Final = re.compile(r"/[!-~]*")
@@ -61,12 +62,11 @@ class _Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.request: _Request | None = None
         self.idle_since = 0.0
-        self.has_answered = False
+        self.was_idle = False  # the request under way did not start on a fresh connection
         self._parser: ResponseParser | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are not registered as such
 
     def start(self, request: _Request) -> None:
         assert self.request is None and self.transport is not None, "connection is busy"
@@ -100,7 +100,7 @@ class _Connection(asyncio.Protocol):
                     raise HttpError(f"connection lost: {type(exc).__name__}")
                 parser.finish()
             except HttpError as error:
-                is_clean = request.method == "GET" and self.has_answered and not parser.has_started
+                is_clean = request.method == "GET" and self.was_idle and not parser.has_started
                 if is_clean and not request.is_retried:
                     self.request, self._parser, request.is_retried = None, None, True
                     self._origin.dropped(self)
@@ -125,7 +125,6 @@ class _Connection(asyncio.Protocol):
     def _finish(self, parser: ResponseParser) -> None:
         request, self.request, self._parser = self.request, None, None
         assert request is not None, "answer without a request"
-        self.has_answered = True
         if parser.keep_alive and not parser.surplus and self.is_usable:
             self._origin.freed(self)
         else:
@@ -177,6 +176,7 @@ class _Origin:
                 self.connections.discard(connection)
                 connection.abort()
                 continue
+            connection.was_idle = now - connection.idle_since > FRESH_S
             connection.start(self.waiting.popleft())
         room = MAX_CONNECTIONS - len(self.connections) - len(self.opening)
         for _ in range(min(room, len(self.waiting) - len(self.opening))):

@@ -24,7 +24,7 @@ from ext.ring cimport Ring
 from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
 cdef extern from "native/clock.h" nogil:
-    int64_t clock_monotonic_ns() noexcept
+    int64_t clock_monotonic_ns "monotonic_ns"() noexcept
 
 cdef extern from "native/find.h" nogil:
     Py_ssize_t find_bytes(const char* p, size_t start, size_t n, const char* what, size_t size) noexcept
