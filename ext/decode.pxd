@@ -43,14 +43,18 @@ cdef inline bint is_text(const text_t* text, const char* word, Py_ssize_t size) 
     return text.n == size and memcmp(text.p, word, size) == 0
 
 
+cdef struct reading_t:
+    bint fast          # the processor has the 16-byte way
+    # Quantities off the lot grid occur (old orders on Binance spot): rounded down and counted, or refused when strict.
+    bint strict_qty
+    uint64_t qty_rounded
+
+
 cdef class Decoder:
     cdef md_msg_t msg                 # the last message; its arrays are valid until the next call
     cdef readonly int32_t max_levels  # a side
     cdef readonly int32_t max_trades
-    cdef bint fast                    # the processor has the 16-byte way
-    # Quantities off the lot grid occur (old orders on Binance spot): rounded down and counted, or refused when strict.
-    cdef public bint strict_qty
-    cdef readonly uint64_t qty_rounded
+    cdef reading_t how
     cdef uint64_t counts[COUNTERS]    # [kind] understood, [15 - refusal] refused
     cdef symbol_t* symbols            # dense, in the order they were added
     cdef int32_t symbol_count
@@ -76,17 +80,21 @@ cdef class Decoder:
     ) noexcept nogil
 
 
-cdef inline int px_of(Decoder self, const char* p, const char* end, const grid_t* grid, int64_t* units) noexcept nogil:
+cdef inline int px_of(
+    reading_t* how, const char* p, const char* end, const grid_t* grid, int64_t* units
+) noexcept nogil:
     # Text up to its closing quote, inside a message of at least 16 bytes that ends at `end`.
     cdef const char* quote = NULL
-    if self.fast:
+    if how.fast:
         return quoted_units_fast(p, end, grid, &quote, units)
     return quoted_units(p, end, grid, &quote, units)
 
 
-cdef inline int qty_of(Decoder self, const char* p, const char* end, const grid_t* grid, int64_t* units) noexcept nogil:
-    cdef int code = px_of(self, p, end, grid, units)
-    if code == REFUSED_OFF_GRID and not self.strict_qty:
-        self.qty_rounded += 1
+cdef inline int qty_of(
+    reading_t* how, const char* p, const char* end, const grid_t* grid, int64_t* units
+) noexcept nogil:
+    cdef int code = px_of(how, p, end, grid, units)
+    if code == REFUSED_OFF_GRID and not how.strict_qty:
+        how.qty_rounded += 1
         return 0
     return code

@@ -4,6 +4,7 @@ A decoder turns one complete frame into `md_msg_t` (ext/message.pxd): int64 tick
 allocation a message. The arrays that the message points to are the decoder's scratch and valid until its next call.
 It knows no sequence rule and no book. Refusals are negative codes with a counter each (`ext.scan.REFUSALS`).
 """
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
@@ -31,7 +32,7 @@ cdef class Decoder:
             raise ValueError(f"max_levels and max_trades must be 1..1000000, were {max_levels} and {max_trades}")
         self.max_levels = max_levels
         self.max_trades = max_trades
-        self.fast = levels_fast()
+        self.how.fast = levels_fast()
         self.table_mask = 63
         self.symbol_room = 32
         self.symbols = <symbol_t*>calloc(self.symbol_room, sizeof(symbol_t))
@@ -144,12 +145,13 @@ cdef class Decoder:
     cdef int finish(self, int code, const symbol_t* symbol) noexcept nogil:
         # Nothing of a message that was refused or is another's is left for a reader who forgets to look at the code,
         # except whose it was: that book has missed an update.
+        cdef uint64_t* counter = &self.counts[code if code >= 0 else 15 - code]
         if code <= MSG_OTHER:
             self.reset()
             if code < 0 and symbol != NULL:
                 self.msg.slot = symbol.slot
         self.msg.kind = code
-        self.counts[code if code >= 0 else 15 - code] += 1
+        counter[0] += 1
         return code
 
     cdef const char* levels(
@@ -163,7 +165,7 @@ cdef class Decoder:
         if p < end and p[0] == c"]":
             return p + 1
         while not closed:
-            if self.fast:
+            if self.how.fast:
                 count[0] += levels_canonical(
                     &p, end, symbol, <tw_level_t*>&out[count[0]], self.max_levels - count[0], &done
                 )
@@ -171,7 +173,7 @@ cdef class Decoder:
                     return p
             if count[0] >= self.max_levels:
                 return refuse(refusal, REFUSED_TOO_MANY_LEVELS)
-            p = level_end(self, p, end, symbol, &out[count[0]], refusal)
+            p = level_end(&self.how, p, end, symbol, &out[count[0]], refusal)
             if p == NULL:
                 return NULL
             count[0] += 1
@@ -186,9 +188,16 @@ cdef class Decoder:
     cdef int decode_snapshot_c(self, int32_t slot, const char* p, Py_ssize_t n) noexcept nogil:
         return MSG_OTHER
 
-    def decode(self, payload: bytes) -> int:
+    def decode(self, payload: bytes | memoryview) -> int:
         """Decode one complete frame. Returns a kind (`KINDS`) or a refusal (`ext.scan.REFUSALS`)."""
-        return self.decode_c(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+        cdef Py_buffer view
+        if type(payload) is bytes:
+            return self.decode_c(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+        try:
+            return self.decode_c(<const char*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
 
     def decode_snapshot(self, slot: int, payload: bytes) -> int:
         """Decode the answer to a REST order book request made for the symbol of this slot."""
@@ -244,6 +253,20 @@ cdef class Decoder:
         ]
 
     @property
+    def strict_qty(self) -> bool:
+        """Refuse a quantity off the lot grid instead of rounding it down; a price off the tick grid always is."""
+        return self.how.strict_qty
+
+    @strict_qty.setter
+    def strict_qty(self, value: bool) -> None:
+        self.how.strict_qty = value
+
+    @property
+    def qty_rounded(self) -> int:
+        """Quantities that were off the lot grid and were rounded down."""
+        return self.how.qty_rounded
+
+    @property
     def counters(self) -> dict[str, int]:
         """Messages by kind, and refusals by name; names that never occurred are left out."""
         cdef int code
@@ -255,12 +278,12 @@ cdef class Decoder:
 
     def use_fast_path(self, wanted: bool) -> bool:
         """Switch the 16-byte way on or off (tests, benchmarks). Returns whether it is on: the processor decides."""
-        self.fast = wanted and levels_fast()
-        return self.fast
+        self.how.fast = wanted and levels_fast()
+        return self.how.fast
 
 
 cdef const char* level_end(
-    Decoder self, const char* p, const char* end, const symbol_t* symbol, level_t* out, int* refusal
+    reading_t* how, const char* p, const char* end, const symbol_t* symbol, level_t* out, int* refusal
 ) noexcept nogil:
     # One level by the exact rules: spaces allowed, both texts in quotes, nothing behind them.
     cdef const char* quote = NULL
@@ -280,8 +303,8 @@ cdef const char* level_end(
     if p == end or p[0] != c'"':
         return refuse(refusal, REFUSED_LEVEL_SHAPE)
     code = quoted_units(p + 1, end, &symbol.qty, &quote, &out.qty_lots)
-    if code == REFUSED_OFF_GRID and not self.strict_qty:
-        self.qty_rounded += 1
+    if code == REFUSED_OFF_GRID and not how.strict_qty:
+        how.qty_rounded += 1
     elif code != 0:
         return refuse(refusal, code)
     p = space_end(quote + 1, end)

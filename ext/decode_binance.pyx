@@ -27,6 +27,7 @@ from ext.scan cimport (
     refuse,
     separator_end,
     space_end,
+    span,
     string_end,
     trailing,
     value_end,
@@ -34,26 +35,26 @@ from ext.scan cimport (
 
 
 cdef enum:
-    F_E = 1 << 0        # event type
-    F_SEND = 1 << 1     # E
-    F_EXCH = 1 << 2     # T
-    F_S = 1 << 3
-    F_FIRST = 1 << 4    # U
-    F_LAST = 1 << 5     # u
-    F_PREV = 1 << 6     # pu
-    F_B = 1 << 7
-    F_A = 1 << 8
-    F_BQ = 1 << 9       # B
-    F_AQ = 1 << 10      # A
-    F_P = 1 << 11
-    F_Q = 1 << 12
-    F_M = 1 << 13
-    F_ST = 1 << 14
-    F_ID = 1 << 15      # lastUpdateId
-    F_BIDS = 1 << 16
-    F_ASKS = 1 << 17
-    F_STREAM = 1 << 18
-    F_DATA = 1 << 19
+    F_E = 0x1        # event type
+    F_SEND = 0x2     # E
+    F_EXCH = 0x4     # T
+    F_S = 0x8
+    F_FIRST = 0x10    # U
+    F_LAST = 0x20     # u
+    F_PREV = 0x40     # pu
+    F_B = 0x80
+    F_A = 0x100
+    F_BQ = 0x200       # B
+    F_AQ = 0x400      # A
+    F_P = 0x800
+    F_Q = 0x1000
+    F_M = 0x2000
+    F_ST = 0x4000
+    F_ID = 0x8000      # lastUpdateId
+    F_BIDS = 0x10000
+    F_ASKS = 0x20000
+    F_STREAM = 0x40000
+    F_DATA = 0x80000
     F_INTEGERS = F_SEND | F_EXCH | F_FIRST | F_LAST | F_PREV | F_ST | F_ID
     F_ARRAYS = F_B | F_A | F_BIDS | F_ASKS
     # What a message of a kind must have, and what it may have; `b` and `a` are arrays in a book and texts in a BBO.
@@ -203,7 +204,7 @@ cdef class BinanceDecoder(Decoder):
         while not closed:
             # The usual key is one letter, its quotes and the colon.
             field = 0
-            if end - p >= 5 and p[2] == c'"' and p[3] == c":" and p[0] == c'"':
+            if span(p, end) >= 5 and p[2] == c'"' and p[3] == c":" and p[0] == c'"':
                 field = field_of_letter(p[1])
             if field != 0:
                 p = space_end(p + 4, end)
@@ -218,7 +219,7 @@ cdef class BinanceDecoder(Decoder):
                 if p == NULL:
                     return NULL
                 event.escaped |= escaped
-                field = field_of_letter(key[0]) if p - key == 1 else field_of(key, p - key)
+                field = field_of_letter(key[0]) if span(key, p) == 1 else field_of(key, span(key, p))
                 p = colon_end(p + 1, end, refusal)
                 if p == NULL:
                     return NULL
@@ -258,7 +259,7 @@ cdef class BinanceDecoder(Decoder):
                 if next == NULL:
                     return NULL
                 text.p = p
-                text.n = next - p
+                text.n = span(p, next)
                 if escaped:
                     event.wrong |= field
                 elif field == F_S and event.entry == NULL:
@@ -388,13 +389,13 @@ cdef class BinanceDecoder(Decoder):
         if event.entry == NULL:
             return MSG_BBO
         self.msg.slot = event.entry.slot
-        code = px_of(self, event.bid.p, end, &event.entry.px, &self.msg.bids[0].px_ticks)
+        code = px_of(&self.how, event.bid.p, end, &event.entry.px, &self.msg.bids[0].px_ticks)
         if code == 0:
-            code = qty_of(self, event.bid_qty.p, end, &event.entry.qty, &self.msg.bids[0].qty_lots)
+            code = qty_of(&self.how, event.bid_qty.p, end, &event.entry.qty, &self.msg.bids[0].qty_lots)
         if code == 0:
-            code = px_of(self, event.ask.p, end, &event.entry.px, &self.msg.asks[0].px_ticks)
+            code = px_of(&self.how, event.ask.p, end, &event.entry.px, &self.msg.asks[0].px_ticks)
         if code == 0:
-            code = qty_of(self, event.ask_qty.p, end, &event.entry.qty, &self.msg.asks[0].qty_lots)
+            code = qty_of(&self.how, event.ask_qty.p, end, &event.entry.qty, &self.msg.asks[0].qty_lots)
         self.msg.bid_count = 1
         self.msg.ask_count = 1
         return code if code != 0 else MSG_BBO
@@ -408,9 +409,9 @@ cdef class BinanceDecoder(Decoder):
         if event.entry == NULL:
             return MSG_TRADE
         self.msg.slot = event.entry.slot
-        code = px_of(self, event.px.p, end, &event.entry.px, &out.px_ticks)
+        code = px_of(&self.how, event.px.p, end, &event.entry.px, &out.px_ticks)
         if code == 0:
-            code = qty_of(self, event.qty.p, end, &event.entry.qty, &out.qty_lots)
+            code = qty_of(&self.how, event.qty.p, end, &event.entry.qty, &out.qty_lots)
         out.exch_ts_ns = self.msg.exch_ts_ns
         out.side = -1 if event.is_maker else 1
         self.msg.trade_count = 1

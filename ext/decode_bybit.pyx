@@ -30,6 +30,7 @@ from ext.scan cimport (
     refuse,
     separator_end,
     space_end,
+    span,
     string_end,
     trailing,
     value_end,
@@ -44,23 +45,23 @@ cdef enum:
     IN_RESULT = 3
     IN_TRADE = 4
 
-    F_TOPIC = 1 << 0
-    F_TYPE = 1 << 1
-    F_TS = 1 << 2
-    F_CTS = 1 << 3
-    F_DATA = 1 << 4
-    F_S = 1 << 5
-    F_B = 1 << 6
-    F_A = 1 << 7
-    F_U = 1 << 8
-    F_SEQ = 1 << 9
-    F_RET = 1 << 10
-    F_RESULT = 1 << 11
-    F_TRADES = 1 << 12     # `data` that is an array
-    F_T = 1 << 13          # of one trade
-    F_SIDE = 1 << 14
-    F_V = 1 << 15
-    F_P = 1 << 16
+    F_TOPIC = 0x1
+    F_TYPE = 0x2
+    F_TS = 0x4
+    F_CTS = 0x8
+    F_DATA = 0x10
+    F_S = 0x20
+    F_B = 0x40
+    F_A = 0x80
+    F_U = 0x100
+    F_SEQ = 0x200
+    F_RET = 0x400
+    F_RESULT = 0x800
+    F_TRADES = 0x1000     # `data` that is an array
+    F_T = 0x2000          # of one trade
+    F_SIDE = 0x4000
+    F_V = 0x8000
+    F_P = 0x10000
     F_INTEGERS = F_TS | F_CTS | F_U | F_SEQ | F_RET | F_T
     F_TEXTS = F_TOPIC | F_TYPE | F_S
     F_ARRAYS = F_B | F_A
@@ -130,7 +131,7 @@ cdef inline const char* key_end(
         return NULL
     if escaped:
         is_escaped[0] = True
-    field[0] = field_of(key, p - key, place)
+    field[0] = field_of(key, span(key, p), place)
     return colon_end(p + 1, end, refusal)
 
 
@@ -211,7 +212,7 @@ cdef class BybitDecoder(Decoder):
                 next = string_end(p + 1, end, &escaped, refusal)
                 if next == NULL:
                     return NULL
-                text.n = next - text.p
+                text.n = span(text.p, next)
                 if escaped:
                     frame.wrong |= field
                 elif field == F_TOPIC and not frame.twice & F_TOPIC:
@@ -370,7 +371,7 @@ cdef class BybitDecoder(Decoder):
             p = self.trade_end(p, end, entry, &self.msg.trades[self.msg.trade_count], refusal)
             if p == NULL:
                 return NULL
-            self.msg.trade_count += 1
+            self.msg.trade_count = self.msg.trade_count + 1  # `+=` would want the GIL in the checked build
             p = separator_end(p, end, c"]", &closed, refusal)
             if p == NULL:
                 return NULL
@@ -420,14 +421,14 @@ cdef class BybitDecoder(Decoder):
                 if next == NULL:
                     return NULL
                 if field == F_P:
-                    code = px_of(self, p, end, &entry.px, &out.px_ticks)
+                    code = px_of(&self.how, p, end, &entry.px, &out.px_ticks)
                 elif field == F_V:
-                    code = qty_of(self, p, end, &entry.qty, &out.qty_lots)
+                    code = qty_of(&self.how, p, end, &entry.qty, &out.qty_lots)
                 elif field == F_S:
-                    code = 0 if symbol_is(entry, p, next - p) else REFUSED_MIXED_SYMBOLS
-                elif next - p == 3 and memcmp(p, b"Buy", 3) == 0:
+                    code = 0 if symbol_is(entry, p, span(p, next)) else REFUSED_MIXED_SYMBOLS
+                elif span(p, next) == 3 and memcmp(p, b"Buy", 3) == 0:
                     out.side = 1
-                elif next - p == 4 and memcmp(p, b"Sell", 4) == 0:
+                elif span(p, next) == 4 and memcmp(p, b"Sell", 4) == 0:
                     out.side = -1
                 else:
                     code = REFUSED_TRADE_SIDE

@@ -34,6 +34,7 @@ cdef extern from "native/refused.h" nogil:
         REFUSED_LOWEST
 
 cdef extern from "native/json.h" nogil:
+    Py_ssize_t span "tw_span"(const char* from_, const char* to) noexcept
     # p behind the opening quote -> the closing quote.
     const char* string_end "tw_string_end"(const char* p, const char* end, int* escaped, int* refusal) noexcept
     # p at '-' or a digit -> behind the number.
@@ -43,7 +44,7 @@ cdef extern from "native/json.h" nogil:
 
 cdef enum:
     MAX_DEPTH = 32             # nested arrays and objects
-    MAX_MESSAGE = 1 << 26      # bytes
+    MAX_MESSAGE = 67_108_864   # bytes
 
 # One value of any type, at its first byte -> behind it. `depth` counts the arrays and objects around it.
 cdef const char* value_end(const char* p, const char* end, int depth, int* refusal) noexcept nogil

@@ -14,6 +14,12 @@
 
 #define TW_MAX_NUMBER 64 /* the longest number token that is skipped; Python's own parser stops at 4300 digits */
 
+/* Bytes from `from` to `to`. Cython's overflow check of the checked build cannot subtract pointers. */
+static inline Py_ssize_t tw_span(const char *from, const char *to) {
+    assert(from <= to);
+    return to - from;
+}
+
 static inline const char *tw_refuse(int *refusal, int code) {
     *refusal = code;
     return NULL;
