@@ -10,7 +10,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 
-
 from engine import ledger as records
 from engine.actions import (
     Action,
