@@ -5,6 +5,7 @@ than 0.8 %, never too low. The counts may lie in a mapped page that another proc
 """
 
 cimport cython
+from libc.math cimport ceil
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free
 
@@ -31,7 +32,7 @@ cdef int64_t hist_percentile(const hist_t* hist, double percent) noexcept nogil:
         total = total + hist.buckets[i]
     if total == 0:
         return 0
-    wanted = <int64_t> (percent / 100.0 * <double> total + 0.5)
+    wanted = <int64_t> ceil(percent * <double> total / 100.0 - 1e-6)  # 1e-6: rounding of the product
     wanted = 1 if wanted < 1 else (total if wanted > total else wanted)
     for i in range(BUCKETS):
         seen = seen + hist.buckets[i]

@@ -52,9 +52,7 @@ def test_record_bytes_are_those_of_the_format_page(ring: Ring) -> None:
 
 
 def test_records_come_back_in_order_through_many_wraps(ring: Ring) -> None:
-    seq = 0
-    for payload in payloads(2, 5000):
-        seq += 1
+    for seq, payload in enumerate(payloads(2, 5000), 1):
         assert ring.append(seq % 100, seq % 7, seq * 3, payload) == seq
         if seq % 37 == 0:
             records = parse(ring.drain())
