@@ -1,0 +1,510 @@
+"""Orders to Bybit and the answers to them.
+
+Route: the trade WebSocket, logged in once; REST where it is down or does not exist (demo). An answer with retCode 0
+means "accepted for processing": what became of the order comes on the private stream, often earlier. A batch is
+answered by position. Requests are patched into byte templates; no dict and no JSON encoder on the way of an order.
+Source: https://bybit-exchange.github.io/docs/v5/websocket/trade/guideline and /v5/order/create-order, read 2026-07-24.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Final
+
+import orjson
+
+from connectors.bybit import endpoints
+from connectors.bybit.context import Context, Group, Reply
+from connectors.bybit.errors import BAD_KEY, BAD_TIMESTAMP, NOT_PERMITTED, OK, SYMBOL_NOT_TRADING, Outcome, outcome_of
+from connectors.bybit.symbols import SIDE_WORD, SMP_TYPE, TIME_IN_FORCE_WORD
+from connectors.session import MS, SECOND, ChannelSession, Outgoing, PendingRequests, Priority
+from engine.actions import AmendOrder, CancelAll, CancelOrder, PlaceOrder
+from engine.events import InstrumentStateChanged, OrderReport, VenueNotice, VenueRefused
+from engine.ids import text_from_cl_ord_id
+from engine.instrument import Instrument
+from engine.types import ExecType, InstrumentState, Market, OrdStatus, OrdType, Side, Venue
+from ext import Throttle
+
+OrderAction = PlaceOrder | CancelOrder | AmendOrder
+
+MAX_BATCH: Final = {Market.LINEAR: 20, Market.SPOT: 10}
+CANCEL_PATIENCE_NS: Final = 5 * SECOND  # how long a cancel may wait for its budget
+CANCEL_ATTEMPTS: Final = 4
+CANCEL_AGAIN_NS: Final = 150 * MS
+JUST_PLACED_NS: Final = SECOND
+NOT_VISIBLE_YET: Final = (110001, 170213)
+CANCEL_ALL_MAX: Final = 500  # orders that one cancel-all of futures takes
+CANCEL_ALL_ATTEMPTS: Final = 6
+LATE_NS: Final = 60 * SECOND  # answers are still understood for so long after their timeout
+FRAME: Final = b'{"reqId":"%b-%d","header":{"X-BAPI-TIMESTAMP":"%d","X-BAPI-RECV-WINDOW":"%d"},"op":"%b","args":[%b]}'
+
+
+class Kind(Enum):
+    PLACE = "place"
+    CANCEL = "cancel"
+    AMEND = "amend"
+
+
+class Route:
+    """One kind of request: its words on the socket and in REST, alone and in a batch."""
+
+    __slots__ = ("batch_group", "batch_op", "batch_path", "group", "kind", "op", "path")
+
+    def __init__(self, kind: Kind, op: str, path: str, group: Group, batch_path: str, batch_group: Group) -> None:
+        self.kind = kind
+        self.op = op.encode()
+        self.path = path
+        self.group = group
+        self.batch_op = f"{op}-batch".encode()
+        self.batch_path = batch_path
+        self.batch_group = batch_group
+
+
+PLACE: Final = Route(
+    Kind.PLACE, "order.create", endpoints.CREATE, Group.CREATE, endpoints.CREATE_BATCH, Group.CREATE_BATCH
+)
+CANCEL: Final = Route(
+    Kind.CANCEL, "order.cancel", endpoints.CANCEL, Group.CANCEL, endpoints.CANCEL_BATCH, Group.CANCEL_BATCH
+)
+AMEND: Final = Route(Kind.AMEND, "order.amend", endpoints.AMEND, Group.AMEND, "", Group.AMEND)
+
+
+class Job:
+    """One request on its way: one action, or a batch of them."""
+
+    __slots__ = (
+        "actions", "attempt", "is_batch", "is_withdrawn", "market", "number", "outgoing", "priority", "route",
+        "sent_ns",
+    )  # fmt: skip
+
+    def __init__(self, route: Route, actions: Sequence[OrderAction], market: Market, priority: Priority) -> None:
+        self.route = route
+        self.actions = actions
+        self.market = market
+        self.priority = priority
+        self.is_batch = len(actions) > 1
+        self.is_withdrawn = False
+        self.attempt = 1
+        self.number = 0  # in its request identifier on the trade socket
+        self.sent_ns = 0
+        self.outgoing: Outgoing | None = None
+
+
+class OrderEntry:
+    """Everything that changes orders. `session` is None where the environment has no trade socket."""
+
+    def __init__(self, context: Context, session: ChannelSession | None) -> None:
+        self.late_answers = 0
+        self.unknown_answers = 0
+        self.amends: dict[int, AmendOrder] = {}  # sent, not yet seen in the order stream; the account reads it
+        self._context = context
+        self._session = session
+        self._order_timeout_ns = context.settings.order_timeout_ms * MS
+        self._templates: dict[tuple[int, Side, OrdType, int, bool, bool], bytes] = {}
+        self._request_prefix = b"tw"
+        self._request_count = 0
+        self._pending: PendingRequests[Job] = PendingRequests()
+        self._late: PendingRequests[Job] = PendingRequests()
+        self._queued: dict[int, Job] = {}  # places that have not been sent yet
+        self._placed_ns: dict[int, int] = {}  # recently sent
+        self._again: list[tuple[int, Callable[[int], None]]] = []
+        self._amend_deadlines: dict[int, int] = {}
+
+    def start(self, now_ns: int) -> None:
+        # Request identifiers must not repeat, also not over restarts: the time of the start is part of each.
+        self._request_prefix = b"%x" % self._context.utc_ms(now_ns)
+
+    # --- wishes ---
+
+    def place(self, actions: Sequence[PlaceOrder], now_ns: int) -> None:
+        for market, group in self._by_market(actions, now_ns):
+            for chunk in self._chunks(group, market, Group.CREATE_BATCH):
+                job = Job(PLACE, chunk, market, _priority(chunk))
+                for action in chunk:
+                    self._queued[action.cl_ord_id] = job
+                self._submit(job, self._order_timeout_ns, now_ns)
+
+    def cancel(self, actions: Sequence[CancelOrder], now_ns: int) -> None:
+        sent = [action for action in actions if not self._withdraw(action.cl_ord_id, now_ns)]
+        for market, group in self._by_market(sent, now_ns):
+            for chunk in self._chunks(group, market, Group.CANCEL_BATCH):
+                self._submit(Job(CANCEL, chunk, market, Priority.CANCEL), CANCEL_PATIENCE_NS, now_ns)
+
+    def amend(self, action: AmendOrder, now_ns: int) -> None:
+        for market, group in self._by_market((action,), now_ns):
+            self._submit(Job(AMEND, group, market, Priority.NEW), self._order_timeout_ns, now_ns)
+
+    def cancel_all(self, action: CancelAll, now_ns: int, attempt: int = 1) -> None:
+        """Idempotent, so it is asked again until the venue has taken it; the core confirms it by open orders."""
+        context = self._context
+        instrument = context.instruments.get(action.instrument)
+        if instrument is None or context.auth is None:
+            return
+        for cl_ord_id, job in list(self._queued.items()):
+            if any(one.instrument == action.instrument and one.cl_ord_id == cl_ord_id for one in job.actions):
+                self._withdraw(cl_ord_id, now_ns)
+        category = endpoints.CATEGORY[instrument.market]
+        body = f'{{"category":"{category}","symbol":"{instrument.symbol}"}}'.encode()
+
+        def on_reply(reply: Reply, now_ns: int) -> None:
+            if reply.is_ok and len(reply.rows) < CANCEL_ALL_MAX:
+                return
+            if attempt < CANCEL_ALL_ATTEMPTS:
+                delay_ns = 0 if reply.is_ok else CANCEL_AGAIN_NS << attempt
+                self._later(now_ns + delay_ns, lambda at_ns: self.cancel_all(action, at_ns, attempt + 1))
+            else:
+                context.emit(VenueNotice(now_ns, Venue.BYBIT, "cancel_all_failed"))
+
+        call = context.post_call(endpoints.CANCEL_ALL, body, on_reply)
+        throttles = (context.limit(Group.CANCEL_ALL, instrument.market), context.address_limit)
+        context.rest.submit(call, context.outbox, Priority.CANCEL, throttles, (1, 1), now_ns)
+
+    # --- inputs ---
+
+    def on_message(self, message: Mapping[str, Any], now_ns: int) -> None:
+        """An answer on the trade socket; log-in and pong are the caller's."""
+        number = _request_number(message.get("reqId"))
+        job = self._pending.pop(number)
+        if job is None:
+            job = self._late.pop(number)
+            if job is None:
+                self.unknown_answers += 1  # repeated, or not ours: the journal has it
+                return
+            self.late_answers += 1
+        headers = {str(key).lower(): str(value) for key, value in (message.get("header") or {}).items()}
+        throttle = self._throttle(job)
+        self._context.learn_limit(throttle, headers, now_ns)
+        code = message.get("retCode")
+        if not isinstance(code, int):
+            self._unknown(job, 0, "answer without retCode", now_ns)
+            return
+        if code != OK and outcome_of(code) is Outcome.THROTTLED:
+            self._context.hit_limit(throttle, headers, now_ns)
+        result = message.get("data") or {}
+        ext = message.get("retExtInfo") or {}
+        self._on_answer(job, code, str(message.get("retMsg") or ""), result, ext, now_ns)
+
+    def on_down(self, now_ns: int) -> None:
+        """What was asked on the trade socket will not be answered."""
+        for job in self._pending.take_channel(endpoints.TRADE):
+            self._unknown(job, 0, "connection lost before the answer", now_ns)
+
+    def on_timer(self, now_ns: int) -> None:
+        for job in self._pending.take_expired(now_ns):
+            self._late.add(job.number, job, now_ns + LATE_NS)
+            self._unknown(job, 0, f"no answer in {self._order_timeout_ns // MS} ms", now_ns)
+            session = self._session
+            if session is not None and session.is_logged_in and session.last_recv_ns < job.sent_ns:
+                session.reconnect("no answer to an order", now_ns)
+        self._late.take_expired(now_ns)
+        if self._again:
+            due = [call for at_ns, call in self._again if now_ns >= at_ns]
+            self._again = [entry for entry in self._again if now_ns < entry[0]]
+            for call in due:
+                call(now_ns)
+        for cl_ord_id, at_ns in list(self._amend_deadlines.items()):
+            if now_ns >= at_ns:
+                del self._amend_deadlines[cl_ord_id]
+                action = self.amends.get(cl_ord_id)
+                if action is not None:  # kept: a late event may still show it
+                    self._report(action, ExecType.OUTCOME_UNKNOWN, OrdStatus.UNKNOWN, now_ns, 0, "amend not seen")
+        for cl_ord_id, at_ns in list(self._placed_ns.items()):
+            if now_ns - at_ns < JUST_PLACED_NS:
+                break
+            del self._placed_ns[cl_ord_id]
+
+    def amend_seen(self, cl_ord_id: int) -> None:
+        self.amends.pop(cl_ord_id, None)
+        self._amend_deadlines.pop(cl_ord_id, None)
+
+    def forget(self, cl_ord_id: int) -> None:
+        """The order is finished."""
+        self.amend_seen(cl_ord_id)
+        self._placed_ns.pop(cl_ord_id, None)
+
+    # --- sending ---
+
+    def _by_market(self, actions: Sequence[OrderAction], now_ns: int) -> list[tuple[Market, list[Any]]]:
+        """In order of first appearance. What cannot be sent at all is answered here."""
+        groups: dict[Market, list[Any]] = {}
+        for action in actions:
+            instrument = self._context.instruments.get(action.instrument)
+            if instrument is None or self._context.auth is None:
+                reason = "no credentials" if instrument is not None else "instrument not defined"
+                self._refuse(action, now_ns, 0, f"not sent: {reason}")
+            else:
+                groups.setdefault(instrument.market, []).append(action)
+        return list(groups.items())
+
+    def _chunks(self, actions: list[Any], market: Market, group: Group) -> list[list[Any]]:
+        if len(actions) == 1:
+            return [actions]
+        # A batch costs one token an order: more than the whole budget would never be granted.
+        size = min(MAX_BATCH[market], self._context.limit(group, market).capacity)
+        return [actions[first : first + size] for first in range(0, len(actions), size)]
+
+    def _throttle(self, job: Job) -> Throttle:
+        group = job.route.batch_group if job.is_batch else job.route.group
+        return self._context.limit(group, job.market)
+
+    def _submit(self, job: Job, patience_ns: int, now_ns: int) -> None:
+        job.outgoing = Outgoing(
+            job.priority,
+            (self._throttle(job),),
+            (len(job.actions),),
+            lambda at_ns: self._transmit(job, at_ns),
+            lambda at_ns: self._on_expired(job, at_ns),
+            now_ns + patience_ns,
+        )
+        self._context.outbox.submit(job.outgoing, now_ns)
+
+    def _transmit(self, job: Job, now_ns: int) -> bool:
+        if job.is_withdrawn:
+            return True
+        context, session = self._context, self._session
+        payload = self._payload(job)
+        if session is not None and session.is_logged_in:
+            number = self._request_count + 1
+            op = job.route.batch_op if job.is_batch else job.route.op
+            frame = FRAME % (
+                self._request_prefix, number, context.utc_ms(now_ns), context.settings.recv_window_ms, op, payload,
+            )  # fmt: skip
+            if session.send(frame):
+                self._request_count = job.number = number
+                self._pending.add(number, job, now_ns + self._order_timeout_ns, endpoints.TRADE)
+                self._sent(job, now_ns)
+                return True
+        if context.address_limit.acquire(1, job.priority, now_ns):
+            return False
+        path = job.route.batch_path if job.is_batch else job.route.path
+        call = context.post_call(
+            path, payload, lambda reply, at_ns: self._on_reply(job, reply, at_ns), timeout_ns=self._order_timeout_ns
+        )
+        call.outgoing = job.outgoing
+        self._sent(job, now_ns)
+        context.rest.send(call, context.outbox, now_ns)
+        return True
+
+    def _sent(self, job: Job, now_ns: int) -> None:
+        job.sent_ns = now_ns
+        for action in job.actions:
+            if type(action) is PlaceOrder:
+                self._queued.pop(action.cl_ord_id, None)
+                self._placed_ns[action.cl_ord_id] = now_ns
+            elif type(action) is AmendOrder:
+                self.amends[action.cl_ord_id] = action
+                self._amend_deadlines[action.cl_ord_id] = now_ns + 2 * self._order_timeout_ns
+
+    def _payload(self, job: Job) -> bytes:
+        category = endpoints.CATEGORY[job.market].encode()
+        if not job.is_batch:
+            return b'{"category":"%b",%b' % (category, self._item(job.actions[0]))
+        items = b",".join([b"{" + self._item(action) for action in job.actions])
+        return b'{"category":"%b","request":[%b]}' % (category, items)
+
+    def _item(self, action: OrderAction) -> bytes:
+        """Fields of one request, without the opening brace."""
+        scale = self._context.scales[action.instrument]
+        link = text_from_cl_ord_id(action.cl_ord_id).encode()
+        if type(action) is PlaceOrder:
+            template = self._template(action)
+            if action.ord_type is OrdType.MARKET:
+                return template % (scale.qty(action.qty_lots), link)
+            return template % (scale.qty(action.qty_lots), scale.px(action.px_ticks), link)
+        assert not isinstance(action, PlaceOrder), "answered above"
+        symbol = self._context.instruments[action.instrument].symbol.encode()
+        # orderId wins over orderLinkId where both are sent; one is enough and the shorter frame.
+        name, ident = (b"orderId", action.order_id.encode()) if action.order_id else (b"orderLinkId", link)
+        if type(action) is AmendOrder:
+            return b'"symbol":"%b","%b":"%b","qty":"%b","price":"%b"}' % (
+                symbol, name, ident, scale.qty(action.qty_lots), scale.px(action.px_ticks),
+            )  # fmt: skip
+        return b'"symbol":"%b","%b":"%b"}' % (symbol, name, ident)
+
+    def _template(self, action: PlaceOrder) -> bytes:
+        key = (
+            action.instrument, action.side, action.ord_type, action.time_in_force, action.post_only, action.reduce_only,
+        )  # fmt: skip
+        template = self._templates.get(key)
+        if template is None:
+            template = self._templates[key] = _template(self._context.instruments[action.instrument], action)
+        return template
+
+    def _withdraw(self, cl_ord_id: int, now_ns: int) -> bool:
+        """Take back a place that still waits for its budget; a cancel sent now would overtake it."""
+        job = self._queued.get(cl_ord_id)
+        if job is None or job.is_batch:
+            return False  # a batch goes out whole; its cancel follows the answer
+        del self._queued[cl_ord_id]
+        job.is_withdrawn = True
+        self._refuse(job.actions[0], now_ns, 0, "not sent: canceled while it waited for the request limit")
+        return True
+
+    def _on_expired(self, job: Job, now_ns: int) -> None:
+        if job.is_withdrawn:
+            return
+        for action in job.actions:
+            self._queued.pop(action.cl_ord_id, None)
+            self._refuse(action, now_ns, 0, "not sent: request limit")
+
+    def _later(self, at_ns: int, call: Callable[[int], None]) -> None:
+        self._again.append((at_ns, call))
+        self._context.wire.set_timer(at_ns)
+
+    # --- answers ---
+
+    def _on_reply(self, job: Job, reply: Reply, now_ns: int) -> None:
+        if reply.status == 403 or reply.status == 429:
+            for action in job.actions:  # refused at the gateway
+                self._on_item(job, action, 10429, reply.text, {}, now_ns)
+        elif not 200 <= reply.status < 300 or reply.code < 0:
+            self._unknown(job, 0, reply.text, now_ns)
+        else:
+            self._on_answer(job, reply.code, reply.text, reply.result, reply.ext, now_ns)
+
+    def _on_answer(
+        self, job: Job, code: int, text: str, result: Mapping[str, Any], ext: Mapping[str, Any], now_ns: int
+    ) -> None:
+        if not job.is_batch or code != OK:
+            for action in job.actions:
+                self._on_item(job, action, code, text, result, now_ns)
+            return
+        rows, verdicts = result.get("list") or (), ext.get("list") or ()
+        for at, action in enumerate(job.actions):
+            verdict = verdicts[at] if at < len(verdicts) else {}
+            row = rows[at] if at < len(rows) else {}
+            item_code = verdict.get("code")
+            if isinstance(item_code, int):
+                self._on_item(job, action, item_code, str(verdict.get("msg") or ""), row, now_ns)
+            else:
+                self._lost(action, 0, "missing in the answer to a batch", now_ns)
+
+    def _on_item(
+        self, job: Job, action: OrderAction, code: int, text: str, row: Mapping[str, Any], now_ns: int
+    ) -> None:
+        if code == OK:
+            if type(action) is PlaceOrder:
+                order_id = str(row.get("orderId") or "")
+                self._report(action, ExecType.PENDING_NEW, OrdStatus.PENDING_NEW, now_ns, 0, "", order_id)
+            return  # of cancels and amends the order stream tells the end
+        outcome = outcome_of(code)
+        if code == 10001 and "not modified" in text:
+            outcome = Outcome.UNCHANGED
+        self._note_trouble(action, code, text, now_ns)
+        if type(action) is CancelOrder and self._cancel_again(job, action, code, outcome, now_ns):
+            return
+        if outcome is Outcome.AMBIGUOUS or (outcome is Outcome.GONE and type(action) is not CancelOrder):
+            self._lost(action, code, text, now_ns)
+        elif outcome is Outcome.UNCHANGED and type(action) is AmendOrder:
+            self.amend_seen(action.cl_ord_id)
+            self._report(action, ExecType.REPLACED, OrdStatus.NEW, now_ns, code, text)
+        else:
+            self._refuse(action, now_ns, code, text)
+
+    def _cancel_again(self, job: Job, action: CancelOrder, code: int, outcome: Outcome, now_ns: int) -> bool:
+        """A cancel that hit a limit was not executed, and an order just placed may not be visible yet."""
+        placed_ns = self._placed_ns.get(action.cl_ord_id)
+        is_early = code in NOT_VISIBLE_YET and placed_ns is not None and now_ns - placed_ns < JUST_PLACED_NS
+        if job.attempt >= CANCEL_ATTEMPTS or not (is_early or outcome is Outcome.THROTTLED):
+            return False
+        again = Job(CANCEL, (action,), job.market, Priority.CANCEL)
+        again.attempt = job.attempt + 1
+        self._later(
+            now_ns + (CANCEL_AGAIN_NS if is_early else 0), lambda at_ns: self._submit(again, CANCEL_PATIENCE_NS, at_ns)
+        )
+        return True
+
+    def _note_trouble(self, action: OrderAction, code: int, text: str, now_ns: int) -> None:
+        """What an error says about more than this order."""
+        context = self._context
+        if code in BAD_KEY:
+            context.emit(VenueRefused(now_ns, Venue.BYBIT, "key", f"{code} {text}"))
+        elif code == BAD_TIMESTAMP:
+            context.on_bad_clock(now_ns)
+        elif code in SYMBOL_NOT_TRADING or code == 10029:
+            context.emit(InstrumentStateChanged(now_ns, action.instrument, InstrumentState.HALTED))
+        elif code in NOT_PERMITTED:
+            context.emit(VenueRefused(now_ns, Venue.BYBIT, "mode", f"{code} {text}"))
+
+    def _unknown(self, job: Job, code: int, text: str, now_ns: int) -> None:
+        for action in job.actions:
+            self._lost(action, code, text, now_ns)
+
+    def _lost(self, action: OrderAction, code: int, text: str, now_ns: int) -> None:
+        self._report(action, ExecType.OUTCOME_UNKNOWN, OrdStatus.UNKNOWN, now_ns, code, text)
+
+    def _refuse(self, action: OrderAction, now_ns: int, code: int, text: str) -> None:
+        if type(action) is PlaceOrder:
+            self.forget(action.cl_ord_id)
+            self._report(action, ExecType.REJECTED, OrdStatus.REJECTED, now_ns, code, text)
+        elif type(action) is AmendOrder:
+            self.amend_seen(action.cl_ord_id)
+            self._report(action, ExecType.REPLACE_REJECTED, OrdStatus.NEW, now_ns, code, text)
+        else:
+            self._report(action, ExecType.CANCEL_REJECTED, OrdStatus.UNKNOWN, now_ns, code, text)
+
+    def _report(
+        self, action: OrderAction, exec_type: ExecType, status: OrdStatus, now_ns: int, code: int, text: str,
+        order_id: str = "",
+    ) -> None:  # fmt: skip
+        report = OrderReport(
+            now_ns, Venue.BYBIT, action.instrument, action.cl_ord_id, order_id, exec_type, status, code=code, text=text
+        )
+        if type(action) is PlaceOrder:
+            report.side, report.ord_type, report.time_in_force = action.side, action.ord_type, action.time_in_force
+            report.px_ticks, report.order_qty_lots = action.px_ticks, action.qty_lots
+        elif type(action) is AmendOrder:
+            report.order_id = report.order_id or action.order_id
+            report.side, report.px_ticks, report.order_qty_lots = action.side, action.px_ticks, action.qty_lots
+        elif type(action) is CancelOrder:
+            report.order_id = action.order_id
+        self._context.emit(report)
+
+
+def _priority(actions: Sequence[PlaceOrder]) -> Priority:
+    """Of a batch: the most urgent of its orders."""
+    if any(action.is_hedge for action in actions):
+        return Priority.HEDGE
+    return Priority.REDUCE if any(action.reduce_only for action in actions) else Priority.NEW
+
+
+def _template(instrument: Instrument, action: PlaceOrder) -> bytes:
+    """JSON of a new order with %b for quantity, price and identifier, without the opening brace."""
+    is_spot = instrument.market is Market.SPOT
+    is_market = action.ord_type is OrdType.MARKET
+    words = [
+        f'"symbol":"{instrument.symbol}"',
+        f'"side":"{SIDE_WORD[action.side]}"',
+        f'"orderType":"{"Market" if is_market else "Limit"}"',
+        '"qty":"%b"',
+    ]
+    if is_market:
+        # Without it a spot market buy is counted in quote coin.
+        words += ['"marketUnit":"baseCoin"'] if is_spot else []
+    else:
+        words.append('"price":"%b"')
+        words.append(f'"timeInForce":"{"PostOnly" if action.post_only else TIME_IN_FORCE_WORD[action.time_in_force]}"')
+    words.append('"orderLinkId":"%b"')
+    if not is_spot:
+        words.append('"positionIdx":0')
+        words += ['"reduceOnly":true'] if action.reduce_only else []
+    words.append(f'"smpType":"{SMP_TYPE.decode()}"')
+    return (",".join(words) + "}").encode()
+
+
+def _request_number(req_id: object) -> int:
+    """The counter in our request identifiers; 0 for what is not ours."""
+    if not isinstance(req_id, str):
+        return 0
+    digits = req_id.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def decode(payload: bytes) -> Mapping[str, Any] | None:
+    """A frame of the trade or private socket; None for what is no JSON object."""
+    try:
+        message = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None
+    return message if isinstance(message, dict) else None
