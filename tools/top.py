@@ -23,11 +23,11 @@ from engine import ledger
 from engine.errors import ConfigError, JournalError
 from engine.instrument import Instrument, text_from_atoms
 from engine.journal import read_records
-from engine.metrics import PAGE_NAME
+from engine.metrics import PAGE_NAME, TICK_TO_TRADE
 from engine.records import RecordKind
-from engine.stages import STAGE_NAMES
 from engine.types import NO_PX
 from ext.stats import StatsReader
+from tools.latency import stage_rows
 
 BOLD, DIM, GREEN, RED, YELLOW, RESET = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 HEALTH = ("DOWN", "DEGRADED", "UP")
@@ -76,14 +76,7 @@ class View:
 
     def snapshot(self) -> dict[str, Any]:
         assert self.reader is not None
-        latency = {
-            name: {
-                "count": h.count, "p50_ns": h.percentile(0.5), "p99_ns": h.percentile(0.99),
-                "p999_ns": h.percentile(0.999), "max_ns": h.max,
-            }
-            for name, h in self.reader.histograms().items()
-        }  # fmt: skip
-        return {"gauges": self.reader.gauges(), "counters": self.reader.counters(), "latency": latency}
+        return {"gauges": self.reader.gauges(), "counters": self.reader.counters(), "latency": stage_rows(self.reader)}
 
 
 def line_of(record: ledger.LedgerRecord, instruments: dict[int, Instrument]) -> str:
@@ -135,7 +128,7 @@ def screen_lines(view: View, now: float, started: float) -> Iterator[str]:
         f"unrealised {money(gauges.get('unrealized_pnl_atoms', 0))}  fees {money(gauges.get('fees_atoms', 0))}"
     )
     yield ""
-    yield f"{DIM}{'latency us':14} {'count':>9} {'p50':>9} {'p99':>9} {'p99.9':>9} {'max':>10}{RESET}"
+    yield f"{DIM}{LATENCY_HEAD}{RESET}"
     yield from latency_lines(shot["latency"])
     yield ""
     yield (
@@ -147,14 +140,13 @@ def screen_lines(view: View, now: float, started: float) -> Iterator[str]:
         yield f"{DIM}{line}{RESET}"
 
 
-def latency_lines(latency: dict[str, dict[str, int]]) -> Iterator[str]:
-    for name in [*STAGE_NAMES, "tick_to_trade"]:
-        row = latency.get(name)
-        if row is not None:
-            yield (
-                f"{name:14} {row['count']:>9} {row['p50_ns'] / 1e3:>9.1f} {row['p99_ns'] / 1e3:>9.1f} "
-                f"{row['p999_ns'] / 1e3:>9.1f} {row['max_ns'] / 1e3:>10.1f}"
-            )
+def latency_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        figures = " ".join(f"{row[name] / 1e3:>9.1f}" for name in ("p50", "p99", "p99.9", "max"))
+        yield f"{row['venue']:8} {row['stage']:14} {row['count']:>9} {figures}"
+
+
+LATENCY_HEAD = f"{'latency us':23} {'count':>9} {'p50':>9} {'p99':>9} {'p99.9':>9} {'max':>9}"
 
 
 def book_line(instrument: Instrument, gauges: dict[str, int], label: str) -> str:
@@ -179,12 +171,13 @@ def money(atoms: int) -> str:
 def plain_line(view: View, elapsed: float) -> str:
     shot = view.snapshot()
     gauges, counters = shot["gauges"], shot["counters"]
-    trade = shot["latency"].get("tick_to_trade", {})
+    trades = [row for row in shot["latency"] if row["stage"] == TICK_TO_TRADE and row["count"]]
+    trade = max(trades, key=lambda row: int(row["count"]), default={})
     return (
         f"{elapsed:5.1f} s  orders {counters.get('orders', 0)}  fills {counters.get('fills', 0)}  "
         f"open {gauges.get('open_orders', 0)}  unknown {gauges.get('unknown_orders_now', 0)}  "
         f"P&L {money(gauges.get('pnl_atoms', 0))}  "
-        f"tick-to-trade p50 {trade.get('p50_ns', 0) / 1e3:.0f} us p99 {trade.get('p99_ns', 0) / 1e3:.0f} us  "
+        f"tick-to-trade p50 {trade.get('p50', 0) / 1e3:.0f} us p99 {trade.get('p99', 0) / 1e3:.0f} us  "
         f"journal lag {gauges.get('journal_lag_records', 0)}"
     )
 
