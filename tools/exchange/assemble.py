@@ -7,7 +7,6 @@ from decimal import Decimal
 from engine.instrument import Instrument, atoms_from_text, exact_units
 from engine.types import InstrumentKind, Market
 from engine.types import Venue as VenueId
-from tools.exchange.binance.front import BinanceFront
 from tools.exchange.bybit.front import BybitFront
 from tools.exchange.core import ApiKey, VenueCore
 from tools.exchange.front import Front, Sink
@@ -106,10 +105,14 @@ def build_cores(settings: ExchangeSettings, now_ns: int) -> dict[str, VenueCore]
 
 
 def build_fronts(settings: ExchangeSettings, cores: dict[str, VenueCore], sink: Sink) -> dict[str, Front]:
-    return {
-        "binance": BinanceFront(cores["binance"], sink),
+    fronts: dict[str, Front] = {
         "bybit": BybitFront(cores["bybit"], sink, seed=settings.seed, double_filled=settings.double_filled),
     }
+    try:
+        from tools.exchange.binance.front import BinanceFront
+    except ImportError:
+        return fronts
+    return fronts | {"binance": BinanceFront(cores["binance"], sink)}
 
 
 def build_source(settings: ExchangeSettings, cores: dict[str, VenueCore]) -> SyntheticMarket | None:

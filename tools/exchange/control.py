@@ -87,10 +87,14 @@ def fill_row(fill: Fill) -> dict[str, Any]:
 
 
 def balances_of(account: Account) -> dict[str, dict[str, dict[str, str]]]:
-    wallets = {"unified": account.spot} if account.linear is account.spot else {
-        "spot": account.spot,
-        "linear": account.linear,
-    }
+    wallets = (
+        {"unified": account.spot}
+        if account.linear is account.spot
+        else {
+            "spot": account.spot,
+            "linear": account.linear,
+        }
+    )
     return {
         name: {
             asset: {"free": text_from_atoms(balance.free), "locked": text_from_atoms(balance.locked)}
@@ -167,8 +171,14 @@ class Control:
             "faults": dict(exchange.plan.counts),
             "market": dict(exchange.source.counters()) if exchange.source is not None else {},
             "connections": [
-                {"id": conn.conn_id, "venue": conn.venue, "channel": conn.channel, "path": conn.path,
-                 "sent": conn.sent, "received": conn.received}
+                {
+                    "id": conn.conn_id,
+                    "venue": conn.venue,
+                    "channel": conn.channel,
+                    "path": conn.path,
+                    "sent": conn.sent,
+                    "received": conn.received,
+                }
                 for conn in exchange.conns.values()
             ],
         }
@@ -222,7 +232,7 @@ class Control:
 
     def _listing_command(self, command: MarketCommand, now_ns: int) -> None:
         core = self._exchange.cores.get(command.venue)
-        listing = core and core.listing(Market[command.market.upper()], command.symbol)
+        listing = None if core is None else core.listing(Market[command.market.upper()], command.symbol)
         if core is None or listing is None:
             raise BadCommand(f"no listing {command.venue}.{command.market}.{command.symbol}")
         if command.state:

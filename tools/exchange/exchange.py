@@ -112,7 +112,7 @@ class Exchange:
         self._step_ns = settings.synthetic.step_ms * 1_000_000
         self._next_step_ns = now_ns
         for name, core in self.cores.items():
-            self.plan.venues[name] = Venue(core.hooks, getattr(self.fronts[name], "limits", None))
+            self.plan.venues[name] = Venue(core.hooks, getattr(self.fronts.get(name), "limits", None))
         self.plan.add_presets(settings.faults, now_ns)
         self.control = Control(self)
         if self.source is not None:

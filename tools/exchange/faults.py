@@ -93,9 +93,19 @@ PRESETS: Final[dict[str, tuple[dict[str, object], ...]]] = {
         {"kind": "duplicate", "frame": "order", "probability": 0.1, "delay_ms_max": 400, "count": 0},
         {"kind": "duplicate", "frame": "book", "probability": 0.001, "count": 0},
     ),
-    "late-fills": ({"kind": "delay", "frame": "fill", "probability": 0.3, "delay_ms": 20, "delay_ms_max": 700, "count": 0},),
+    "late-fills": (
+        {"kind": "delay", "frame": "fill", "probability": 0.3, "delay_ms": 20, "delay_ms_max": 700, "count": 0},
+    ),
     "late-acks": (
-        {"kind": "delay", "frame": "ack", "channel": "trade", "probability": 0.2, "delay_ms": 20, "delay_ms_max": 600, "count": 0},
+        {
+            "kind": "delay",
+            "frame": "ack",
+            "channel": "trade",
+            "probability": 0.2,
+            "delay_ms": 20,
+            "delay_ms_max": 600,
+            "count": 0,
+        },
     ),
     "rejects": ({"kind": "reject", "rate_per_s": 0.1, "count": 0},),
     "unknowns": (
@@ -211,7 +221,11 @@ class FaultPlan:
     def rows(self) -> list[dict[str, object]]:
         return [
             {"id": active.fault_id, "left": active.left, "in_force": active.in_force}
-            | {name: value for name, value in msgspec.to_builtins(active.spec).items() if value not in ("*", 0, 0.0, "")}
+            | {
+                name: value
+                for name, value in msgspec.to_builtins(active.spec).items()
+                if value not in ("*", 0, 0.0, "")
+            }
             for active in self._active
         ]
 

@@ -145,7 +145,9 @@ class SyntheticMarket:
     def _disturb(self, ladder: Ladder, dt_s: float) -> None:
         conf, rng = self.settings, self.rng
         decay = 0.5 ** (dt_s / conf.noise_half_life_s)
-        ladder.noise = ladder.noise * decay + conf.noise_bps * 1e-4 * math.sqrt(1.0 - decay * decay) * rng.gauss(0.0, 1.0)
+        ladder.noise = ladder.noise * decay + conf.noise_bps * 1e-4 * math.sqrt(1.0 - decay * decay) * rng.gauss(
+            0.0, 1.0
+        )
         ladder.shot *= 0.5 ** (dt_s / conf.dislocation_half_life_s)
         if rng.random() < conf.dislocations_per_s * dt_s:
             size = conf.dislocation_floor_bps + rng.expovariate(1.0 / conf.dislocation_bps)
@@ -205,7 +207,9 @@ class SyntheticMarket:
             if depth == 0:
                 px = ladder.best_bid if is_bid else ladder.best_ask
             else:
-                px = (ladder.best_bid if is_bid else ladder.best_ask) // grid * grid + (1 - depth if is_bid else depth) * grid
+                px = (ladder.best_bid if is_bid else ladder.best_ask) // grid * grid + (
+                    1 - depth if is_bid else depth
+                ) * grid
             levels = ladder.bids if is_bid else ladder.asks
             if px in levels:
                 ladder.set_level(side, px, self._size(ladder, depth * grid), now_ns)

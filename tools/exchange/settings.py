@@ -87,12 +87,14 @@ class MarketSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
     dislocation_bps: float = 7.0  # mean size beyond the floor
     dislocation_floor_bps: float = 6.0
     dislocation_half_life_s: float = 0.35
-    basis_bps: dict[str, float] = {"binance.linear": 1.0, "bybit.linear": 0.5}
-    lag_ms: dict[str, int] = {"binance.spot": 0, "binance.linear": 0, "bybit.spot": 90, "bybit.linear": 60}
-    underlyings: dict[str, UnderlyingSettings] = {
-        "BTC": UnderlyingSettings(start_px=64_000.0),
-        "ETH": UnderlyingSettings(start_px=3_200.0, vol_bps_per_sqrt_s=1.0),
-    }
+    basis_bps: dict[str, float] = msgspec.field(default_factory=lambda: {"binance.linear": 1.0, "bybit.linear": 0.5})
+    lag_ms: dict[str, int] = msgspec.field(default_factory=lambda: {"bybit.spot": 90, "bybit.linear": 60})
+    underlyings: dict[str, UnderlyingSettings] = msgspec.field(
+        default_factory=lambda: {
+            "BTC": UnderlyingSettings(start_px=64_000.0),
+            "ETH": UnderlyingSettings(start_px=3_200.0, vol_bps_per_sqrt_s=1.0),
+        }
+    )
 
 
 class LatencySettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -112,7 +114,7 @@ class ExchangeSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True,
     control_token: str = "local-control"
     faults: list[str] = []
     double_filled: float = 0.02  # Bybit: share of fills whose order says Filled twice
-    synthetic: MarketSettings = MarketSettings()
+    synthetic: MarketSettings = msgspec.field(default_factory=MarketSettings)
     latency: LatencySettings = LatencySettings()
     accounts: list[AccountSettings] = []
     listings: list[ListingSettings] = []
@@ -139,33 +141,43 @@ def demo_accounts() -> list[AccountSettings]:
     return accounts
 
 
-def _listing(venue: str, market: str, base: str, **values: str) -> ListingSettings:
-    common = {"quote": "USDT", "symbol": f"{base}USDT", "min_px": values["tick_size"], "max_px": "1000000"}
-    fees = {
-        "binance.spot": ("0.0001", "0.0002"),
-        "binance.linear": ("0.0000", "0.0002"),
-        "bybit.spot": ("0.0001", "0.0002"),
-        "bybit.linear": ("0.0000", "0.0002"),
-    }
-    maker, taker = fees[f"{venue}.{market}"]
-    limit = 500 if venue == "bybit" else 200
-    return ListingSettings(
-        venue=venue, market=market, base=base, maker_fee=maker, taker_fee=taker, max_open_orders=limit, **common, **values
-    )
+# venue, market, base, tick, lot, min qty, max qty, max market qty, min notional: as the venues publish them.
+_DEMO_LISTINGS = (
+    ("binance", "spot", "BTC", "0.01", "0.00001", "0.00001", "9000", "120", "5"),
+    ("binance", "spot", "ETH", "0.01", "0.0001", "0.0001", "9000", "2600", "5"),
+    ("binance", "linear", "BTC", "0.10", "0.001", "0.001", "1000", "120", "100"),
+    ("binance", "linear", "ETH", "0.01", "0.001", "0.001", "10000", "2000", "20"),
+    ("bybit", "spot", "BTC", "0.1", "0.000001", "0.000011", "83", "41.5", "5"),
+    ("bybit", "spot", "ETH", "0.01", "0.00001", "0.00062", "1400", "700", "5"),
+    ("bybit", "linear", "BTC", "0.10", "0.001", "0.001", "1190", "500", "5"),
+    ("bybit", "linear", "ETH", "0.01", "0.01", "0.01", "7240", "1600", "5"),
+)
+# Maker and taker fees of a high tier.
+_DEMO_FEES = {"spot": ("0.0001", "0.0002"), "linear": ("0", "0.0002")}
 
 
 def demo_listings() -> list[ListingSettings]:
-    """BTC and ETH on all four markets; ticks, lots and minima as the venues publish them, fees those of a high tier."""
-    spot = {"min_notional": "5"}
+    """BTC and ETH on all four markets."""
     return [
-        _listing("binance", "spot", "BTC", tick_size="0.01", lot_size="0.00001", min_qty="0.00001", max_qty="9000", max_market_qty="120", **spot),
-        _listing("binance", "spot", "ETH", tick_size="0.01", lot_size="0.0001", min_qty="0.0001", max_qty="9000", max_market_qty="2600", **spot),
-        _listing("binance", "linear", "BTC", tick_size="0.10", lot_size="0.001", min_qty="0.001", max_qty="1000", max_market_qty="120", min_notional="100"),
-        _listing("binance", "linear", "ETH", tick_size="0.01", lot_size="0.001", min_qty="0.001", max_qty="10000", max_market_qty="2000", min_notional="20"),
-        _listing("bybit", "spot", "BTC", tick_size="0.1", lot_size="0.000001", min_qty="0.000011", max_qty="83", max_market_qty="41.5", **spot),
-        _listing("bybit", "spot", "ETH", tick_size="0.01", lot_size="0.00001", min_qty="0.00062", max_qty="1400", max_market_qty="700", **spot),
-        _listing("bybit", "linear", "BTC", tick_size="0.10", lot_size="0.001", min_qty="0.001", max_qty="1190", max_market_qty="500", **spot),
-        _listing("bybit", "linear", "ETH", tick_size="0.01", lot_size="0.01", min_qty="0.01", max_qty="7240", max_market_qty="1600", **spot),
+        ListingSettings(
+            venue=venue,
+            market=market,
+            symbol=f"{base}USDT",
+            base=base,
+            quote="USDT",
+            tick_size=tick,
+            lot_size=lot,
+            min_qty=least,
+            max_qty=most,
+            max_market_qty=most_market,
+            min_notional=notional,
+            min_px=tick,
+            max_px="1000000",
+            maker_fee=_DEMO_FEES[market][0],
+            taker_fee=_DEMO_FEES[market][1],
+            max_open_orders=500 if venue == "bybit" else 200,
+        )
+        for venue, market, base, tick, lot, least, most, most_market, notional in _DEMO_LISTINGS
     ]
 
 

@@ -39,9 +39,7 @@ def check_window(timestamp: Any, recv_window: Any, clock_ns: int) -> None:
         )
 
 
-def authenticate(
-    keys: Mapping[str, ApiKey], headers: Mapping[str, str], payload: bytes, clock_ns: int
-) -> ApiKey:
+def authenticate(keys: Mapping[str, ApiKey], headers: Mapping[str, str], payload: bytes, clock_ns: int) -> ApiKey:
     """The key that signed this REST request. `payload` is the raw query string or the raw body."""
     name, stamp = headers.get("x-bapi-api-key", ""), headers.get("x-bapi-timestamp", "")
     signature = headers.get("x-bapi-sign", "")
