@@ -153,7 +153,7 @@ class RestClient:
         LOST with `was_sent` False."""
 
         def transmit(now_ns: int) -> bool:
-            self._send(call, outbox, now_ns)
+            self.send(call, outbox, now_ns)
             return True
 
         def expire(now_ns: int) -> None:
@@ -205,7 +205,8 @@ class RestClient:
         self._outbox_of.clear()
         self._again.clear()
 
-    def _send(self, call: RestCall, outbox: Outbox, now_ns: int) -> None:
+    def send(self, call: RestCall, outbox: Outbox, now_ns: int) -> None:
+        """Send now: for a caller that is being transmitted from the outbox itself (`call.outgoing` is set then)."""
         self._counter += 1
         request_id = int(self._venue) << REQUEST_ID_SHIFT | self._counter
         call.attempt += 1

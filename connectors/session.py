@@ -153,6 +153,11 @@ class ChannelSession:
         self._drop(reason, now_ns)
         self._retry_later(now_ns)
 
+    def retry_now(self, now_ns: int) -> None:
+        """Do not wait for the backoff: what was missing is there (a listen key)."""
+        self._retry_at_ns = min(self._retry_at_ns, now_ns)
+        self.on_timer(now_ns)
+
     def subscribe(self, topics: Iterable[str], now_ns: int) -> None:
         new = [topic for topic in topics if topic not in self.topics]
         self.topics.update(dict.fromkeys(new, False))
@@ -327,8 +332,10 @@ class ChannelPair:
     """
 
     def __init__(self, first: ChannelSession, second: ChannelSession) -> None:
+        self.channel = first.channel  # names the role, whichever socket serves it
         self.active = first
         self.spare = second
+        self._reported = ConnState.DOWN
         self._is_renewing = False
         self._retire_at_ns = 0
 
@@ -340,6 +347,13 @@ class ChannelPair:
     @property
     def state(self) -> ConnState:
         return self.active.state
+
+    def take_change(self) -> ConnState | None:
+        """The state of the role where it is another than at the last call: a replacement is none."""
+        if self.active.state is self._reported:
+            return None
+        self._reported = self.active.state
+        return self._reported
 
     def open(self, now_ns: int) -> None:
         self.active.open(now_ns)
@@ -528,6 +542,7 @@ class PendingRequests(Generic[Context]):
         return None if entry is None else entry[0]
 
     def take_expired(self, now_ns: int) -> list[Context]:
+        """Everything past its deadline."""
         late = [request_id for request_id, entry in self._pending.items() if now_ns >= entry[1]]
         return [self._pending.pop(request_id)[0] for request_id in late]
 

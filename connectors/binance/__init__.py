@@ -1,0 +1,1 @@
+"""Binance: spot and USD-M futures in one connector. See README.md beside this file."""
