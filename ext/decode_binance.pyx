@@ -161,15 +161,20 @@ cdef class BinanceDecoder(Decoder):
 
     cdef int decode_c(self, const char* p, Py_ssize_t n) noexcept nogil:
         cdef event_t event
+        cdef int code
         memset(&event, 0, sizeof(event))
-        return self.finish(self.run(p, n, &event), event.entry)
+        code = self.run(p, n, &event)
+        return self.finish(code, event.entry)
 
     cdef int decode_snapshot_c(self, int32_t slot, const char* p, Py_ssize_t n) noexcept nogil:
         cdef event_t event
+        cdef int code = REFUSED_SLOT
         memset(&event, 0, sizeof(event))
         event.is_answer = True
         event.entry = self.find_slot(slot)
-        return self.finish(self.run(p, n, &event) if event.entry != NULL else REFUSED_SLOT, event.entry)
+        if event.entry != NULL:
+            code = self.run(p, n, &event)
+        return self.finish(code, event.entry)
 
     cdef int run(self, const char* p, Py_ssize_t n, event_t* event) noexcept nogil:
         cdef const char* end = p + n

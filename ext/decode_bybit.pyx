@@ -140,14 +140,19 @@ cdef class BybitDecoder(Decoder):
 
     cdef int decode_c(self, const char* p, Py_ssize_t n) noexcept nogil:
         cdef frame_t frame
+        cdef int code
         memset(&frame, 0, sizeof(frame))
-        return self.finish(self.run(p, n, IN_FRAME, &frame), frame.entry)
+        code = self.run(p, n, IN_FRAME, &frame)
+        return self.finish(code, frame.entry)
 
     cdef int decode_snapshot_c(self, int32_t slot, const char* p, Py_ssize_t n) noexcept nogil:
         cdef frame_t frame
+        cdef int code = REFUSED_SLOT
         memset(&frame, 0, sizeof(frame))
         frame.entry = self.find_slot(slot)
-        return self.finish(self.run(p, n, IN_ANSWER, &frame) if frame.entry != NULL else REFUSED_SLOT, frame.entry)
+        if frame.entry != NULL:
+            code = self.run(p, n, IN_ANSWER, &frame)
+        return self.finish(code, frame.entry)
 
     cdef int run(self, const char* p, Py_ssize_t n, int place, frame_t* frame) noexcept nogil:
         cdef const char* end = p + n
@@ -244,7 +249,7 @@ cdef class BybitDecoder(Decoder):
             i = 10
             while i < n and c"0" <= p[i] <= c"9":
                 i += 1
-            if i == 10 or i == n or p[i] != c".":
+            if i == 10 or n - i < 2 or p[i] != c".":
                 return MSG_OTHER
             i += 1
         else:
