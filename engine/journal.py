@@ -93,6 +93,7 @@ class Journal:
         self.durable_seq = 0
         self._lock_fd = lock_fd
         self._segment_bytes = segment_mib << 20
+        self._batch_bytes = min(_BATCH_BYTES, self._segment_bytes // 8)
         # Half: a record waits at most one pause and one commit until it is durable.
         self._pause_s = sync_interval_ms / 2000
         self._chain = _Chain()
@@ -128,6 +129,7 @@ class Journal:
         try:
             journal._open_store()
             journal._open_ring(int(ring_mib * (1 << 20)))
+            journal.ring.max_payload = min(journal.ring.max_payload, journal._segment_bytes // 2)
         except BaseException as problem:
             journal._release()
             if isinstance(problem, (lmdb.Error, OSError)):
@@ -151,6 +153,11 @@ class Journal:
         with self._durable:
             self._durable.wait_for(lambda: self.durable_seq >= seq or self.failed != "", timeout_s)
         return self.durable_seq >= seq
+
+    @property
+    def max_payload(self) -> int:
+        """Largest payload of one record: a quarter of the ring, half a segment."""
+        return self.ring.max_payload
 
     @property
     def lag_records(self) -> int:
@@ -208,9 +215,7 @@ class Journal:
             self._chain = _Chain(link=link, block_no=header.first_block_no - 1, last_seq=header.first_seq - 1)
             self._read_last_blocks(segments)
         self.durable_seq = self._chain.last_seq
-        stored = self.path / "epoch"
-        if stored.exists():
-            self._chain.epoch = max(self._chain.epoch, int(stored.read_text()))
+        self._chain.epoch = max(self._chain.epoch, _stored_epoch(self.path / "epoch"))
 
     def _read_last_blocks(self, segments: list[Path]) -> None:
         chain = self._chain
@@ -285,9 +290,11 @@ class Journal:
         draft.mkdir(mode=0o700, exist_ok=True)
         env = open_env(draft, map_bytes=self._segment_bytes)
         try:
-            meta = env.open_db(b"meta")
+            # One transaction: a reader never meets a segment without its header or its streams.
             with env.begin(write=True) as txn:
-                stored = txn.put(SEGMENT_KEY, packed, db=meta)
+                for name in blocks.STREAMS.values():
+                    env.open_db(name.encode(), txn=txn)
+                stored = txn.put(SEGMENT_KEY, packed, db=env.open_db(b"meta", txn=txn))
                 assert stored, "segment header was not stored"
         finally:
             env.close()
@@ -316,8 +323,8 @@ class Journal:
         """Store what the ring holds, at most one batch. False when there was nothing."""
         tape, ledger = self._buffers
         if not tape:
-            tape, ledger = self._buffers = (bytearray(_BATCH_BYTES), bytearray(_BATCH_BYTES))
-        count, first, last, end, *parts, needed = self.ring.split(tape, ledger, BLOCK_HEADER_BYTES, _BATCH_BYTES)
+            tape, ledger = self._buffers = (bytearray(self._batch_bytes), bytearray(self._batch_bytes))
+        count, first, last, end, *parts, needed = self.ring.split(tape, ledger, BLOCK_HEADER_BYTES, self._batch_bytes)
         if needed:
             size = needed + BLOCK_HEADER_BYTES
             self._buffers = (bytearray(size), bytearray(size))
@@ -384,6 +391,15 @@ def _take_lock(root: Path) -> int:
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     HELD.add(root)
     return fd
+
+
+def _stored_epoch(path: Path) -> int:
+    if not path.exists():
+        return 0
+    text = path.read_text(errors="replace").strip()
+    if not (text.isascii() and text.isdigit()):
+        raise JournalError(f"{path}: no epoch: {text[:20]!r}; write the last one used into it, see the orders' ids")
+    return int(text)
 
 
 def _write_durably(path: Path, content: bytes) -> None:

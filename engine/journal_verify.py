@@ -156,7 +156,7 @@ def _verify_batch(walk: _Check, name: str, batch_last: int, found: list[tuple[Bl
         body = memoryview(value)[BLOCK_HEADER_BYTES:]
         checked, first_seq, last_seq, offset = rings.check(value, BLOCK_HEADER_BYTES)
         if len(body) != header.body_bytes or offset >= 0 or blocks.hash_of(body) != header.body_hash:
-            bad = last_seq + 1 if offset >= 0 and checked else header.first_seq
+            bad = _next_of_stream(last_seq + 1, found, header) if offset >= 0 and checked else header.first_seq
             raise _Bad(bad, f"{where}: record {bad} was changed (or {len(body)} bytes are not {header.body_bytes})")
         if (checked, first_seq, last_seq) != (header.record_count, header.first_seq, header.last_seq):
             raise _Bad(first, f"{where}: holds {checked} records {first_seq}..{last_seq}, its header says otherwise")
@@ -169,3 +169,16 @@ def _verify_batch(walk: _Check, name: str, batch_last: int, found: list[tuple[Bl
     walk.records += count
     walk.head = f"{batch_last}:{walk.link.hex()}"
     walk.head_met = walk.head_met or walk.head == walk.head_wanted
+
+
+def _next_of_stream(seq: int, found: list[tuple[BlockHeader, bytes]], header: BlockHeader) -> int:
+    """First sequence from `seq` on that the other stream's block of the batch does not hold."""
+    for other, value in found:
+        if other.stream != header.stream:
+            try:
+                taken = {record[0] for record in rings.parse(value, BLOCK_HEADER_BYTES)}
+            except ValueError:
+                return seq
+            while seq in taken:
+                seq += 1
+    return seq

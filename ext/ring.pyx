@@ -355,7 +355,12 @@ cdef class Ring:
 
     @property
     def max_payload(self) -> int:
+        """Largest payload taken; a quarter of the ring at most, may be set lower."""
         return self.max_size - RECORD_HEADER_BYTES
+
+    @max_payload.setter
+    def max_payload(self, value: int) -> None:
+        self.max_size = min(<uint64_t> value + RECORD_HEADER_BYTES, self.capacity // 4)
 
     @property
     def next_seq(self) -> int:
