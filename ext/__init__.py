@@ -2,6 +2,7 @@
 
 # --- market data (decoders, books, sequences) ---
 from ext.book import Book as Book
+from ext.gate import Gate as Gate
 from ext.sequence import Feed as Feed
 from ext.sequence import SequencedBook as SequencedBook
 

@@ -37,19 +37,23 @@ PROGRESS_EVERY = 250_000
 
 
 class ReplayWire:
-    """Takes everything, sends nothing, and counts it. Answers come from the tape."""
+    """Takes everything, sends nothing, and counts it. Answers come from the tape; a channel is connected exactly when
+    the tape has told the connector so (engine/loop_wire.py keeps the same rule)."""
 
     def __init__(self) -> None:
         self.sent = 0
         self.requests = 0
+        self.connected: set[int] = set()
 
-    def connect(self, channel: int, url: str, headers: Mapping[str, str] | None = None) -> None: ...
+    def connect(self, channel: int, url: str, headers: Mapping[str, str] | None = None) -> None:
+        self.connected.discard(channel)
 
     def send(self, channel: int, payload: bytes | bytearray | memoryview) -> bool:
         self.sent += 1
-        return True
+        return channel in self.connected
 
-    def close(self, channel: int) -> None: ...
+    def close(self, channel: int) -> None:
+        self.connected.discard(channel)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         self.requests += 1
@@ -121,6 +125,10 @@ class Replayer:
         self._drop_extra()
         self.report.inputs += 1
         self.input_seq = record.seq
+        if record.kind == RecordKind.CONNECTED:
+            self.wire.connected.add(record.source)
+        elif record.kind == RecordKind.DISCONNECTED:
+            self.wire.connected.discard(record.source)
         feed_input(self.pipeline, record)
 
     def finish(self) -> ReplayReport:
