@@ -290,7 +290,7 @@ cdef class Feed:
         if 0 <= self.decoder.msg.slot < self.slot_count:
             seq = self.sequences[self.decoder.msg.slot]
         if seq == NULL:
-            self.unknown_count += 1
+            self.unknown_count = self.unknown_count + 1
             return OUTCOME_OTHER
         self.slot = self.decoder.msg.slot
         if kind == MSG_BBO:

@@ -26,6 +26,11 @@ static inline uint64_t bit(unsigned position) { return (uint64_t)1 << (position 
 static inline uint64_t bits_below(unsigned position) { return bit(position) - 1; }           /* [0, position) */
 static inline uint64_t bits_above(unsigned position) { return ~(uint64_t)1 << (position & 63); } /* (position, 63] */
 
+static inline uint64_t mix(uint64_t seed, int64_t value) {
+    uint64_t hashed = (seed ^ (uint64_t)value) * 0x9E3779B97F4A7C15u;
+    return hashed ^ (hashed >> 29);
+}
+
 /* (high, low) += a * b, as one signed 128-bit number. */
 static inline void add_product(int64_t *high, uint64_t *low, int64_t a, int64_t b) {
     i128_t sum = (i128_t)(((unsigned __int128)(uint64_t)*high << 64) | *low) + (i128_t)a * b;
