@@ -347,8 +347,8 @@ def _short(error: BaseException) -> str:
         return "timeout"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate refused: {error.verify_message}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
     return f"{type(error).__name__}"
 
 

@@ -6,7 +6,7 @@ from picows import WSListener
 
 FRAME_KIND: int
 
-class Handler(Protocol):
+class _Handler(Protocol):
     """Who a listener talks to. Called on the loop's thread; `on_frame` is looked up once, at construction."""
 
     def on_connected(self, channel: int, recv_ts_ns: int) -> None: ...
@@ -25,7 +25,7 @@ class Listener(WSListener):
 
     def __init__(
         self,
-        handler: Handler,
+        handler: _Handler,
         channel: int,
         ring: Any = None,
         *,
