@@ -404,7 +404,7 @@ class Lifecycle:
     ) -> None:
         if self.accounts[order.account_id].unlimited:
             return
-        order.exec_count += 1
+        order.last_exec_id = self._next_exec_id
         event = OrderEvent(
             change,
             order,

@@ -208,7 +208,7 @@ class Order:
     locked: int = 0  # spot: atoms still locked for this order
     prevented_lots: int = 0
     amend_count: int = 0
-    exec_count: int = 0
+    last_exec_id: int = 0
     original_qty_lots: int = 0
 
     @property

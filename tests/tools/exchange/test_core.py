@@ -258,7 +258,7 @@ def test_events_of_one_call_come_as_one_list_in_order(rig: Rig) -> None:
     rig.limit(rig.b, rig.linear, SELL, 250_000, 10)
     rig.limit(rig.a, rig.linear, BUY, 250_000, 20)
     assert [type(event) for event in batches[0]] == [OrderEvent, BookChange]
-    kinds = [OrderEvent, OrderEvent, BalanceChange, PositionChange] + [OrderEvent, BalanceChange, PositionChange]
+    kinds = [OrderEvent, OrderEvent, BalanceChange, PositionChange, OrderEvent, BalanceChange, PositionChange]
     assert [type(event) for event in batches[1]] == [*kinds, PublicTrade, BookChange, BookChange]
     taker = batches[1][4]
     assert isinstance(taker, OrderEvent)
