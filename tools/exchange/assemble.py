@@ -7,6 +7,7 @@ from decimal import Decimal
 from engine.instrument import Instrument, atoms_from_text, exact_units
 from engine.types import InstrumentKind, Market
 from engine.types import Venue as VenueId
+from tools.exchange.binance.front import BinanceFront
 from tools.exchange.bybit.front import BybitFront
 from tools.exchange.core import ApiKey, VenueCore
 from tools.exchange.front import Front, Sink
@@ -98,6 +99,8 @@ def build_cores(settings: ExchangeSettings, now_ns: int) -> dict[str, VenueCore]
             first_order_id=FIRST_ORDER_ID[name],
             first_trade_id=FIRST_TRADE_ID[name],
         )
+        core.hooks.answer_delay_ns = settings.latency.ack_us * 1000
+        core.hooks.event_delay_ns = settings.latency.event_us * 1000
         for account in settings.accounts:
             add_account(core, account, now_ns)
         cores[name] = core
@@ -105,14 +108,10 @@ def build_cores(settings: ExchangeSettings, now_ns: int) -> dict[str, VenueCore]
 
 
 def build_fronts(settings: ExchangeSettings, cores: dict[str, VenueCore], sink: Sink) -> dict[str, Front]:
-    fronts: dict[str, Front] = {
+    return {
+        "binance": BinanceFront(cores["binance"], sink, seed=f"binance-{settings.seed}"),
         "bybit": BybitFront(cores["bybit"], sink, seed=settings.seed, double_filled=settings.double_filled),
     }
-    try:
-        from tools.exchange.binance.front import BinanceFront
-    except ImportError:
-        return fronts
-    return fronts | {"binance": BinanceFront(cores["binance"], sink)}
 
 
 def build_source(settings: ExchangeSettings, cores: dict[str, VenueCore]) -> SyntheticMarket | None:

@@ -137,6 +137,14 @@ class Connection(Protocol):
     def channel(self) -> str: ...
 
 
+class Squeezable(Protocol):
+    """A front's rate limits: `squeeze` scales them, `pardon` lifts bans."""
+
+    squeeze: float
+
+    def pardon(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionAct:
     """What the shell does to one socket: disconnect, stall or half_open until `until_ns`."""
@@ -152,11 +160,13 @@ class Venue:
     """What one venue lends to the faults: its hooks, and its rate limits' scale where it has one."""
 
     hooks: Hooks
-    limits: object | None = None
+    limits: Squeezable | None = None
 
     def squeeze(self, factor: float) -> None:
-        if self.limits is not None and hasattr(self.limits, "squeeze"):
+        if self.limits is not None:
             self.limits.squeeze = factor
+            if factor == 1.0:
+                self.limits.pardon()
 
 
 @dataclass(slots=True, eq=False)

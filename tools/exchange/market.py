@@ -24,6 +24,8 @@ NS = 1_000_000_000
 class HouseCore(Protocol):
     """What the market needs of a venue core."""
 
+    def begin(self, now_ns: int) -> None: ...
+    def commit(self) -> None: ...
     def house_level(self, listing: Listing, side: Side, px_ticks: int, qty_lots: int, now_ns: int) -> None: ...
     def house_trade(
         self, listing: Listing, taker_side: Side, qty_lots: int, now_ns: int, *, px_ticks: int = 0
@@ -97,6 +99,7 @@ class SyntheticMarket:
             for base, under in settings.underlyings.items()
         }
         self.ladders: list[Ladder] = []
+        self._cores: list[HouseCore] = []
         self.is_paused = False
         self._last_ns = 0
 
@@ -106,6 +109,8 @@ class SyntheticMarket:
         under = self.settings.underlyings.get(base)
         if under is None:
             return False
+        if core not in self._cores:
+            self._cores.append(core)
         key = f"{venue}.{'spot' if listing.market is Market.SPOT else 'linear'}"
         tick = float(listing.instrument.tick_size)
         lot_value = under.start_px * float(listing.instrument.lot_size)
@@ -133,10 +138,15 @@ class SyntheticMarket:
         dt_s = min(dt_s, 0.5)
         for latent in self.latents.values():
             latent.advance(now_ns, dt_s, self.rng)
+        # One batch of events a core and step: the fronts then look at each book once.
+        for core in self._cores:
+            core.begin(now_ns)
         for ladder in self.ladders:
             self._disturb(ladder, dt_s)
             self._quote(ladder, now_ns)
             self._take(ladder, now_ns, dt_s)
+        for core in self._cores:
+            core.commit()
 
     def shock(self, base: str, bps: float) -> None:
         """Move the latent price of one underlying at once."""
@@ -185,12 +195,16 @@ class SyntheticMarket:
         for px in range(first, last + step, step):
             if px not in levels:
                 ladder.set_level(side, px, self._size(ladder, abs(px - best)), now_ns)
-        if best not in levels or self._was_taken(ladder, side, best):
-            ladder.set_level(side, best, self._size(ladder, 0), now_ns)
+        for px in self._taken(ladder, side, best):
+            ladder.set_level(side, px, self._size(ladder, abs(px - best)), now_ns)
 
-    def _was_taken(self, ladder: Ladder, side: Side, best: int) -> bool:
+    def _taken(self, ladder: Ladder, side: Side, best: int) -> list[int]:
+        """Levels to put back: those that takers have emptied, seen from the book's best price."""
+        levels = ladder.bids if side is Side.BUY else ladder.asks
         bid, _, ask, _ = ladder.core.best(ladder.listing)
-        return (bid if side is Side.BUY else ask) != best
+        seen = bid if side is Side.BUY else ask
+        gone = [px for px in levels if seen == 0 or (px - seen) * side > 0]
+        return gone if best in levels else [best, *gone]
 
     def _size(self, ladder: Ladder, distance: int) -> int:
         """Lots of a level: small and uneven near the top, larger further down."""

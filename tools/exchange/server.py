@@ -19,7 +19,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import uvloop
@@ -201,8 +201,8 @@ class Server:
         return ws
 
     def _begin(self, socket: Socket, request: web.BaseRequest, now_ns: int) -> None:
-        transport = request.transport
-        assert transport is None or isinstance(transport, asyncio.Transport)
+        # uvloop's transports do not derive from asyncio's.
+        transport = cast("asyncio.Transport | None", request.transport)
         socket.transport = transport
         socket.venue = self.exchange.conns[socket.conn_id].venue
         every_ns = PING_EVERY_NS.get(socket.venue, 0)

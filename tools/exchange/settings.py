@@ -78,12 +78,12 @@ class MarketSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
     step_ms: int = 30
     levels: int = 60  # resting levels a side
     half_spread_bps: float = 0.15
-    grid_bps: float = 0.12  # distance of two levels
+    grid_bps: float = 0.15  # distance of two levels
     resizes_per_step: int = 4  # levels that change size though the price does not move
     trades_per_s: float = 3.0  # takers, per book
     noise_bps: float = 0.8
     noise_half_life_s: float = 2.0
-    dislocations_per_s: float = 0.6  # per book
+    dislocations_per_s: float = 0.5  # per book
     dislocation_bps: float = 7.0  # mean size beyond the floor
     dislocation_floor_bps: float = 6.0
     dislocation_half_life_s: float = 0.35
