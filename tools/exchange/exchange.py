@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from tools.exchange.control import Control
 from tools.exchange.core import VenueCore
-from tools.exchange.faults import ConnectionAct, FaultPlan, Squeezable, Venue
+from tools.exchange.faults import ConnectionAct, FaultPlan, Venue
 from tools.exchange.frames import channel_of_path, venue_of_path
 from tools.exchange.front import Front, HttpAnswer, Payload
 from tools.exchange.market import SyntheticMarket
@@ -94,12 +94,6 @@ class FaultSink:
         return self._late[0][0] if self._late else FOREVER
 
 
-def squeezable(front: Front | None) -> Squeezable | None:
-    """The rate limits of a front, where they can be scaled."""
-    limits = getattr(front, "limits", None)
-    return limits if hasattr(limits, "squeeze") and hasattr(limits, "pardon") else None
-
-
 class Exchange:
     """One process' worth of venues. `cores` and `fronts` are by venue name."""
 
@@ -118,7 +112,7 @@ class Exchange:
         self._step_ns = settings.synthetic.step_ms * 1_000_000
         self._next_step_ns = now_ns
         for name, core in self.cores.items():
-            self.plan.venues[name] = Venue(core.hooks, squeezable(self.fronts.get(name)))
+            self.plan.venues[name] = Venue(core.hooks, getattr(self.fronts[name], "limits", None))
         self.plan.add_presets(settings.faults, now_ns)
         self.control = Control(self)
         if self.source is not None:

@@ -138,11 +138,9 @@ class Connection(Protocol):
 
 
 class Squeezable(Protocol):
-    """A front's rate limits: `squeeze` scales them, `pardon` lifts bans."""
+    """A front's rate limits: `squeeze` scales them. `pardon()`, where there is one, lifts bans."""
 
     squeeze: float
-
-    def pardon(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +163,7 @@ class Venue:
     def squeeze(self, factor: float) -> None:
         if self.limits is not None:
             self.limits.squeeze = factor
-            if factor == 1.0:
+            if factor == 1.0 and hasattr(self.limits, "pardon"):
                 self.limits.pardon()
 
 

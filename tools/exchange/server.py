@@ -19,7 +19,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 import uvloop
@@ -201,9 +201,7 @@ class Server:
         return ws
 
     def _begin(self, socket: Socket, request: web.BaseRequest, now_ns: int) -> None:
-        # uvloop's transports do not derive from asyncio's.
-        transport = cast("asyncio.Transport | None", request.transport)
-        socket.transport = transport
+        transport = socket.transport = request.transport
         socket.venue = self.exchange.conns[socket.conn_id].venue
         every_ns = PING_EVERY_NS.get(socket.venue, 0)
         socket.ping_due_ns = now_ns + every_ns if every_ns else 0
