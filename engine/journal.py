@@ -12,33 +12,36 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import importlib
 import os
 import secrets
 import threading
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import lmdb
 import msgspec
 
 from engine import blocks
-from engine.blocks import BLOCK_HEADER_BYTES, BlockHeader, SegmentHeader
+from engine.blocks import SegmentHeader
 from engine.errors import JournalError, JournalHeld
 from engine.journal_read import (
     HELD,
     SEGMENT_KEY,
     Record,
+    SegmentReader,
     last_block,
     open_env,
     read_records,
-    read_segment_header,
     segment_paths,
 )
 from engine.journal_verify import VerifyReport, verify
 from engine.records import RecordKind
 from ext import ring as rings
+from ext import store as stores
 from ext.ring import Ring
+from ext.store import BlockStore
 
 __all__ = ["Journal", "Record", "VerifyReport", "file_system", "file_system_warning", "read_records", "verify"]
 
@@ -46,37 +49,21 @@ DEFAULT_RING_MIB: Final = 64
 DEFAULT_SEGMENT_MIB: Final = 256
 DEFAULT_SYNC_INTERVAL_MS: Final = 5
 ROLL_AT: Final = 0.8
+VERSION: Final = "0.1.0"
 _BATCH_BYTES: Final = 4 << 20
 
+stores.load(str(importlib.import_module("lmdb.cpython").__file__))
 
-class _Chain(msgspec.Struct):
+
+class _End(NamedTuple):
     """Where the store ends: what the next block has to know."""
 
-    link: bytes = blocks.NO_HASH
-    block_no: int = 0  # of the last block
-    last_seq: int = 0
-    ring_id: int = 0
-    ring_pos: int = 0
-    epoch: int = 0
-
-
-class _Segment:
-    """One LMDB environment, open for writing."""
-
-    def __init__(self, path: Path, map_bytes: int) -> None:
-        self.path = path
-        self.env = open_env(path, map_bytes=map_bytes)
-        self.map_bytes = map_bytes
-        self.meta = self.env.open_db(b"meta")
-        self.streams = {number: self.env.open_db(name.encode()) for number, name in blocks.STREAMS.items()}
-
-    def has_room(self, size: int) -> bool:
-        info = self.env.info()
-        used = (info["last_pgno"] + 1) * 4096
-        return bool(used + size + (64 << 10) <= self.map_bytes * ROLL_AT)
-
-    def close(self) -> None:
-        self.env.close()
+    link: bytes
+    block_no: int
+    last_seq: int
+    ring_id: int
+    ring_pos: int
+    epoch: int
 
 
 class Journal:
@@ -89,22 +76,17 @@ class Journal:
     def __init__(self, path: Path, lock_fd: int, *, segment_mib: int, sync_interval_ms: int, durability: str) -> None:
         self.path = path
         self.durability = durability
-        self.failed = ""
-        self.durable_seq = 0
         self._lock_fd = lock_fd
         self._segment_bytes = segment_mib << 20
-        self._batch_bytes = min(_BATCH_BYTES, self._segment_bytes // 8)
         # Half: a record waits at most one pause and one commit until it is durable.
-        self._pause_s = sync_interval_ms / 2000
-        self._chain = _Chain()
+        self._pause_ns = sync_interval_ms * 500_000
         self._number = 0
         self._journal_id = bytes(16)
-        self._buffers = (bytearray(), bytearray())
-        self._stop = False
-        self._wake = threading.Event()
-        self._durable = threading.Condition()
+        self._rolled = 0  # segment that the last roll made
+        self._roll_problem = ""
         self._thread: threading.Thread | None = None
-        self._segment: _Segment
+        self._end = _End(blocks.NO_HASH, 0, 0, 0, 0, 0)
+        self._store: BlockStore
         self.ring: Ring
 
     @classmethod
@@ -127,9 +109,8 @@ class Journal:
         lock_fd = _take_lock(root)
         journal = cls(root, lock_fd, segment_mib=segment_mib, sync_interval_ms=sync_interval_ms, durability=durability)
         try:
-            journal._open_store()
+            journal._read_store()
             journal._open_ring(int(ring_mib * (1 << 20)))
-            journal.ring.max_payload = min(journal.ring.max_payload, journal._segment_bytes // 2)
         except BaseException as problem:
             journal._release()
             if isinstance(problem, (lmdb.Error, OSError)):
@@ -147,12 +128,17 @@ class Journal:
 
     def wait_durable(self, seq: int, timeout_s: float) -> bool:
         """Wait until record `seq` is on the disk. False: not within the time, or the journal has failed."""
-        if self.durable_seq >= seq:
-            return True
-        self._wake.set()
-        with self._durable:
-            self._durable.wait_for(lambda: self.durable_seq >= seq or self.failed != "", timeout_s)
-        return self.durable_seq >= seq
+        return self._store.wait_durable(seq, int(timeout_s * 1e9))
+
+    @property
+    def durable_seq(self) -> int:
+        """Everything up to this record is on the disk."""
+        return self._store.durable_seq
+
+    @property
+    def failed(self) -> str:
+        """Why nothing becomes durable any more; empty while all is well."""
+        return self._roll_problem or self._store.failure
 
     @property
     def max_payload(self) -> int:
@@ -171,30 +157,29 @@ class Journal:
 
     @property
     def epoch(self) -> int:
-        return self._chain.epoch
+        return self._store.epoch
 
     def raise_epoch(self) -> int:
         """Count one more start; on the disk before this returns. The epoch is in every client order id."""
-        epoch = self._chain.epoch + 1
+        epoch = self._store.epoch + 1
         _write_durably(self.path / "epoch", f"{epoch}\n".encode())
-        self._chain.epoch = epoch
+        self._store.epoch = epoch
         self.append(RecordKind.EPOCH_RAISED, 0, time.monotonic_ns(), msgspec.msgpack.encode(epoch))
         return epoch
 
     def close(self) -> None:
-        """Make everything durable, then let go of the journal."""
+        """Make everything durable, then let go of the journal. Nothing may be appended any more."""
         if self._thread is not None:
-            self._stop = True
-            self._wake.set()
+            self._store.stop()
             self._thread.join()
             self._thread = None
         self._release()
 
     def _release(self) -> None:
+        if hasattr(self, "_store"):
+            self._store.close_segment()
         if hasattr(self, "ring"):
             self.ring.close()
-        if hasattr(self, "_segment"):
-            self._segment.close()
         if self._lock_fd >= 0:
             HELD.discard(self.path)
             os.close(self._lock_fd)
@@ -202,87 +187,96 @@ class Journal:
 
     # --- opening ---
 
-    def _open_store(self) -> None:
+    def _read_store(self) -> None:
+        """Learn where the store ends. With py-lmdb, closed again before the writer opens the same environment."""
         segments = segment_paths(self.path)
         if not segments:
             self._journal_id = secrets.token_bytes(16)
             self._create_segment()
-        else:
-            self._segment = _Segment(segments[-1], self._segment_bytes)
-            header, link = read_segment_header(self._segment.env)
-            self._number = header.number
-            self._journal_id = header.journal_id
-            self._chain = _Chain(link=link, block_no=header.first_block_no - 1, last_seq=header.first_seq - 1)
-            self._read_last_blocks(segments)
-        self.durable_seq = self._chain.last_seq
-        self._chain.epoch = max(self._chain.epoch, _stored_epoch(self.path / "epoch"))
-
-    def _read_last_blocks(self, segments: list[Path]) -> None:
-        chain = self._chain
-        last = last_block(self._segment.env)
-        if last is None and len(segments) > 1:
-            # Rolled and killed before the first block: the segment's own header has the chain, the ring's place is
-            # in the segment before it.
-            env = open_env(segments[-2], readonly=True)
-            try:
-                last = last_block(env)
-            finally:
-                env.close()
-            if last is not None:
-                chain.ring_id, chain.ring_pos, chain.epoch = last[0].ring_id, last[0].ring_pos, last[0].epoch
             return
+        with SegmentReader(segments[-1]) as reader:
+            header, link, last = reader.header, reader.link, last_block(reader.env)
+        self._number, self._journal_id = header.number, header.journal_id
         if last is not None:
-            header, link = last
-            self._chain = _Chain(
-                link, header.block_no, header.batch_last_seq, header.ring_id, header.ring_pos, header.epoch
-            )
+            block, link = last
+            self._end = _End(link, block.block_no, block.batch_last_seq, block.ring_id, block.ring_pos, block.epoch)
+            return
+        self._end = _End(link, header.first_block_no - 1, header.first_seq - 1, 0, 0, 0)
+        if len(segments) > 1:
+            # Rolled and killed before the first block: the place in the ring stands in the segment before.
+            with SegmentReader(segments[-2]) as reader:
+                last = last_block(reader.env)
+            if last is not None:
+                self._end = self._end._replace(ring_id=last[0].ring_id, ring_pos=last[0].ring_pos, epoch=last[0].epoch)
 
     def _open_ring(self, capacity: int) -> None:
-        """Attach the ring and store what it holds beyond the last block. Then give it the wanted size."""
+        """Attach the ring, store what it holds beyond the last block, then give it the wanted size."""
         path = self.path / "ring"
+        epoch = max(self._end.epoch, _stored_epoch(self.path / "epoch"))
         if path.exists():
             try:
-                existing = rings.capacity_of(path)
-                self.ring = Ring(path, existing)
+                self.ring = Ring(path, rings.capacity_of(path))
             except ValueError as problem:
                 raise JournalError(f"{problem}; move it away to start without what it may still hold") from problem
             self._seek_ring()
-            while self._commit_batch(blocks.RECOVERED):
-                pass
+            self._open_store(epoch)
+            self._recover()
             if self.ring.capacity_bytes >= capacity > self.ring.capacity_bytes // 2:
                 return
+            self._end = self._end._replace(
+                link=self._store.link, block_no=self._store.block_no, last_seq=self._store.durable_seq
+            )
+            self._store.close_segment()
             self.ring.close()
             path.unlink()
-        self.ring = Ring(path, capacity, self._chain.last_seq + 1)
-        self._chain.ring_id, self._chain.ring_pos = self.ring.ring_id, 0
+        self.ring = Ring(path, capacity, self._end.last_seq + 1)
+        self._open_store(epoch)
+
+    def _open_store(self, epoch: int) -> None:
+        batch_bytes = min(_BATCH_BYTES, self._segment_bytes // 8)
+        self.ring.max_payload = min(self.ring.max_payload, self._segment_bytes // 2)
+        self._store = BlockStore(self.ring, self._pause_ns, batch_bytes, int(self._segment_bytes * ROLL_AT))
+        self._store.set_chain(self._end.link, self._end.block_no, self._end.last_seq, epoch)
+        self._store.open_segment(self._segment_path(), self._segment_bytes)
+
+    def _recover(self) -> None:
+        while (code := self._store.commit_batch(blocks.RECOVERED)) != stores.IDLE:
+            if code < 0:
+                raise JournalError(f"{self.path}: {self._store.failure}")
+            if code == stores.ROLL:
+                self._roll()
 
     def _seek_ring(self) -> None:
-        chain, ring = self._chain, self.ring
-        if chain.ring_id == ring.ring_id:
-            if ring.tail_position > chain.ring_pos:
+        end, ring = self._end, self.ring
+        if end.ring_id == ring.ring_id:
+            if ring.tail_position > end.ring_pos:
                 raise JournalError(
                     f"{self.path}: the ring was drained up to record {ring.tail_seq - 1}, the store ends at "
-                    f"{chain.last_seq}; the store is older than the ring, restore the newer one"
+                    f"{end.last_seq}; the store is older than the ring, restore the newer one"
                 )
-            ring.seek(chain.ring_pos, chain.last_seq + 1)
-        elif ring.start_seq == chain.last_seq + 1:
+            ring.seek(end.ring_pos, end.last_seq + 1)
+        elif ring.start_seq == end.last_seq + 1:
             ring.seek(0, ring.start_seq)
-            chain.ring_id, chain.ring_pos = ring.ring_id, 0
         else:
             raise JournalError(
-                f"{self.path}: the ring starts at record {ring.start_seq}, the store ends at {chain.last_seq}; "
+                f"{self.path}: the ring starts at record {ring.start_seq}, the store ends at {end.last_seq}; "
                 f"they do not belong together"
             )
 
+    # --- segments ---
+
+    def _segment_path(self) -> Path:
+        return self.path / f"seg-{self._number:08d}"
+
     def _create_segment(self) -> None:
         """A new environment with its header, made under another name first, so that it is there whole or not at all."""
-        chain = self._chain
+        end = self._end
         self._number += 1
         header = SegmentHeader(
-            self._number, time.time_ns(), chain.block_no + 1, chain.last_seq + 1, self._journal_id, chain.link, "0.1.0"
+            self._number, time.time_ns(), end.block_no + 1, end.last_seq + 1, self._journal_id, end.link, VERSION
         )
         packed = blocks.pack_segment_header(header)
-        path = self.path / f"seg-{self._number:08d}"
+        path = self._segment_path()
         draft = self.path / f".{path.name}.new"
         if draft.exists():
             for leftover in draft.iterdir():
@@ -300,83 +294,28 @@ class Journal:
             env.close()
         draft.rename(path)
         _sync_directory(self.path)
-        self._segment = _Segment(path, self._segment_bytes)
-        chain.link = blocks.hash_of(packed)
+        self._end = end._replace(link=blocks.hash_of(packed))
 
-    # --- the writer ---
+    def _roll(self) -> None:
+        store = self._store
+        before = (self._number, self._end.last_seq)
+        self._end = self._end._replace(link=store.link, block_no=store.block_no, last_seq=store.durable_seq)
+        if before == (self._rolled, self._end.last_seq):
+            raise JournalError(f"{self.path}: record {self._end.last_seq + 1} does not fit into an empty segment")
+        store.close_segment()
+        self._create_segment()
+        self._rolled = self._number
+        store.set_chain(self._end.link, self._end.block_no, self._end.last_seq, store.epoch)
+        store.open_segment(self._segment_path(), self._segment_bytes)
 
     def _run(self) -> None:
+        """The writer's thread: nearly all of it inside BlockStore.run, without the interpreter lock."""
         try:
-            while not self._stop:
-                self._wake.wait(self._pause_s)
-                self._wake.clear()
-                while self._commit_batch():
-                    pass
-            while self._commit_batch():
-                pass
-        except BaseException as problem:  # the thread's border: whatever it was, nothing may be committed after it
-            self.failed = f"{type(problem).__name__}: {problem}"
-            with self._durable:
-                self._durable.notify_all()
-
-    def _commit_batch(self, flags: int = 0) -> bool:
-        """Store what the ring holds, at most one batch. False when there was nothing."""
-        tape, ledger = self._buffers
-        if not tape:
-            tape, ledger = self._buffers = (bytearray(self._batch_bytes), bytearray(self._batch_bytes))
-        count, first, last, end, *parts, needed = self.ring.split(tape, ledger, BLOCK_HEADER_BYTES, self._batch_bytes)
-        if needed:
-            size = needed + BLOCK_HEADER_BYTES
-            self._buffers = (bytearray(size), bytearray(size))
-            return self._commit_batch(flags)
-        if count < 0:
-            raise JournalError(f"{self.path}: ring record {first} or later does not check; memory was overwritten")
-        if count == 0:
-            return False
-        batch_bytes = sum(part[3] for part in parts)
-        if not self._segment.has_room(batch_bytes):
-            self._segment.close()
-            self._create_segment()
-            if not self._segment.has_room(batch_bytes):
-                raise JournalError(f"{self.path}: a batch of {batch_bytes} bytes does not fit into a new segment")
-        chain = self._chain
-        link, block_no = chain.link, chain.block_no
-        with self._segment.env.begin(write=True) as txn:
-            for stream, part, buffer in zip(blocks.STREAMS, parts, (tape, ledger), strict=True):
-                part_count, part_first, part_last, part_bytes = part
-                if part_count == 0:
-                    continue
-                block_no += 1
-                body = memoryview(buffer)[BLOCK_HEADER_BYTES : BLOCK_HEADER_BYTES + part_bytes]
-                header = BlockHeader(
-                    stream,
-                    flags,
-                    block_no,
-                    part_first,
-                    part_last,
-                    part_count,
-                    part_bytes,
-                    chain.epoch,
-                    self.ring.ring_id,
-                    end,
-                    last,
-                    time.time_ns(),
-                    link,
-                    blocks.hash_of(body),
-                )
-                packed = blocks.pack_block_header(header)
-                buffer[:BLOCK_HEADER_BYTES] = packed
-                value = memoryview(buffer)[: BLOCK_HEADER_BYTES + part_bytes]
-                stored = txn.put(blocks.key_of(part_first), value, db=self._segment.streams[stream], append=True)
-                assert stored, f"block {block_no} was not stored: key {part_first} is not the greatest"
-                link = blocks.hash_of(packed)
-        chain.link, chain.block_no, chain.last_seq = link, block_no, last
-        chain.ring_id, chain.ring_pos = self.ring.ring_id, end
-        self.ring.release(end, last + 1)
-        self.durable_seq = last
-        with self._durable:
-            self._durable.notify_all()
-        return True
+            while self._store.run() == stores.ROLL:
+                self._roll()
+        except BaseException as problem:  # the thread's border: whatever it was, nothing may be stored after it
+            self._roll_problem = f"{type(problem).__name__}: {problem}"
+            self._store.give_up()
 
 
 def _take_lock(root: Path) -> int:
