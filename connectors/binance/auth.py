@@ -9,11 +9,11 @@ Source: binance-spot-api-docs rest-api.md "SIGNED Endpoint security", web-socket
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import quote_from_bytes
 
-from connectors.keys import make_signer
+from connectors.keys import Signer, make_signer
 from engine.venue import Credentials
 
 SLOT: Final = "%b"
@@ -25,22 +25,28 @@ _BARE: Final = frozenset(("timestamp", "orderId", "cancelOrderId", "recvWindow")
 class Auth:
     """One key of one account. Its repr shows nothing."""
 
-    def __init__(self, credentials: Credentials, recv_window_ms: int, *, is_off: bool = False) -> None:
+    def __init__(
+        self, credentials: Credentials, recv_window_ms: int, is_off: Callable[[], bool] = lambda: False
+    ) -> None:
         self.headers: Mapping[str, str] = {"X-MBX-APIKEY": credentials.api_key}
         self.is_session = credentials.key_type == "ed25519"
         self.recv_window = str(recv_window_ms)
-        self._signer = make_signer(credentials, is_off=is_off)
-        self._api_key = credentials.api_key
+        self._credentials = credentials
+        self._is_off = is_off  # asked at the first signature: a replay says so after construction
+        self._signer: Signer | None = None
 
     def __repr__(self) -> str:
         return "Auth()"
 
     @property
     def api_key(self) -> str:
-        return self._api_key
+        return self._credentials.api_key
 
     def sign(self, text: bytes) -> bytes:
-        return self._signer.sign(text)
+        signer = self._signer
+        if signer is None:
+            signer = self._signer = make_signer(self._credentials, is_off=self._is_off())
+        return signer.sign(text)
 
     def query(self, params: bytes, utc_ms: int) -> bytes:
         """Query of a signed REST request: window, time and signature appended."""
@@ -53,16 +59,16 @@ class Auth:
         return text + b"&signature=" + self.url_signature(text)
 
     def url_signature(self, text: bytes) -> bytes:
-        signature = self._signer.sign(text)
+        signature = self.sign(text)
         return quote_from_bytes(signature, safe="").encode() if self.is_session else signature
 
     def logon(self, request_id: int, method: str, utc_ms: int) -> bytes:
         """`session.logon` or `userDataStream.subscribe.signature`: both carry key, time and signature."""
-        signature = self._signer.sign(b"apiKey=%b&timestamp=%d" % (self._api_key.encode(), utc_ms))
+        signature = self.sign(b"apiKey=%b&timestamp=%d" % (self.api_key.encode(), utc_ms))
         return b'{"id":%d,"method":"%b","params":{"apiKey":"%b","timestamp":%d,"signature":"%b"}}' % (
             request_id,
             method.encode(),
-            self._api_key.encode(),
+            self.api_key.encode(),
             utc_ms,
             signature,
         )

@@ -60,7 +60,7 @@ class BinanceConnector(ExchangeConnector):
         self._credentials = credentials
         auth = None
         if credentials is not None:
-            auth = Auth(credentials, settings.recv_window_ms, is_off=self.signer_off)
+            auth = Auth(credentials, settings.recv_window_ms, lambda: self.signer_off)
         self._ctx = ctx = Context(settings, urls_of(settings), auth, wire, emit, utc_offset_ns)
         for market in (Market.SPOT, Market.LINEAR):
             if any(spec.market is market for spec in instruments):
