@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from engine.metrics import PAGE_NAME, STAGE_NAMES, TICK_TO_TRADE
+from engine.metrics import PAGE_NAME, TICK_TO_TRADE
+from engine.stages import STAGE_NAMES
 from ext.histogram import Histogram
 from ext.stats import StatsReader
 
