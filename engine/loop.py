@@ -243,13 +243,10 @@ class EngineLoop:
         self.response_count += 1
         self.request_failures += status == 0
         headers = {name: value for name, value in headers.items() if name not in SECRET_HEADERS}
+        venue = request_id >> REQUEST_VENUE_SHIFT
+        body = self._wire.redacted(venue, body)
         shown = SECRET_BODY if is_secret and status else body
-        self._record(
-            RecordKind.RESPONSE,
-            request_id >> REQUEST_VENUE_SHIFT,
-            now,
-            records.encode_response(request_id, status, headers, shown),
-        )
+        self._record(RecordKind.RESPONSE, venue, now, records.encode_response(request_id, status, headers, shown))
         self._guarded(self.pipeline.on_response, request_id, status, headers, body, now)
 
     def command(self, name: str, args: dict[str, str], operator: str) -> None:

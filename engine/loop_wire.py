@@ -61,7 +61,8 @@ class _Channel:
 class LoopWire:
     """Implements engine.venue.Wire for every connector of one engine. Usable once `bind` was called.
 
-    `redact`: for channels that carry log-ins, the secrets that their venue may echo.
+    `redact`: by channel, the secrets that its venue may echo there; they are overwritten in the venue's HTTP answers
+    too. Leave out the channels of market data, whose frames would be searched for nothing.
     """
 
     def __init__(
@@ -73,6 +74,9 @@ class LoopWire:
         self._ca_file = ca_file
         self._busy_poll_us = busy_poll_us
         self._redact = dict(redact or {})
+        self._secrets: dict[int, dict[bytes, None]] = {}  # by venue, in the order given
+        for channel, secrets in self._redact.items():
+            self._secrets.setdefault(channel >> 8, {}).update(dict.fromkeys(secrets))
         self._channels: dict[int, _Channel] = {}  # connecting, open, or on the way down
         self._connected: dict[int, Listener] = {}  # as the connectors know it
         self._loop: asyncio.AbstractEventLoop
@@ -202,6 +206,13 @@ class LoopWire:
             entry.task.cancel()
 
     # --- for the shell ---
+
+    def redacted(self, venue: int, body: bytes) -> bytes:
+        """The body of an answer without the secrets of its venue; what is journaled is what is delivered."""
+        for secret in self._secrets.get(venue, ()):
+            if secret in body:
+                body = body.replace(secret, b"x" * len(secret))
+        return body
 
     @property
     def inputs(self) -> Inputs:

@@ -1,6 +1,6 @@
 """The WebSocket listener of the hot path. See ext/listener.pyx."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from picows import WSListener
 
@@ -23,15 +23,15 @@ class Listener(WSListener):
     Connect with `enable_auto_pong=False`: pings are answered here, so that every read of the socket is seen.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         handler: _Handler,
         channel: int,
         ring: Any = None,
         *,
         redact: tuple[bytes, ...] = (),
         max_message_bytes: int = 16_777_216,
-    ) -> None: ...
+    ) -> Self: ...
     def send(self, payload: bytes | bytearray | memoryview) -> bool:
         """Send one text message. False: not connected, closing, or the peer does not read; nothing was sent."""
     def close(self, reason: str = "closed by us") -> None:

@@ -71,7 +71,7 @@ cdef class Listener(WSListener):
 
     # --- what picows calls ---
 
-    cpdef on_ws_connected(self, WSTransport transport):
+    cpdef object on_ws_connected(self, WSTransport transport):
         self.transport = transport
         if self.is_detached:
             transport.disconnect(False)
@@ -81,7 +81,7 @@ cdef class Listener(WSListener):
         except BaseException as error:
             self.report(error)
 
-    cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
+    cpdef object on_ws_frame(self, WSTransport transport, WSFrame frame):
         if self.is_read_done:
             self.recv_ts_ns = clock_monotonic_ns()
         self.is_read_done = frame.last_in_buffer
@@ -118,7 +118,7 @@ cdef class Listener(WSListener):
                 transport.send_close(frame.get_close_code())
             transport.disconnect()
 
-    cpdef on_ws_disconnected(self, WSTransport transport):
+    cpdef object on_ws_disconnected(self, WSTransport transport):
         # The transport holds us; without this the two would wait for a garbage collection.
         self.transport = None
         if self.is_detached or self.is_ended:
@@ -129,10 +129,10 @@ cdef class Listener(WSListener):
         except BaseException as error:
             self.report(error)
 
-    cpdef pause_writing(self):
+    cpdef object pause_writing(self):
         self.is_choked = True
 
-    cpdef resume_writing(self):
+    cpdef object resume_writing(self):
         self.is_choked = False
 
     # --- receiving ---

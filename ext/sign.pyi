@@ -1,6 +1,6 @@
 """HMAC-SHA256 with stored pads. See ext/sign.pyx."""
 
-from typing import final
+from typing import Self, final
 
 @final
 class HmacSha256:
@@ -11,7 +11,7 @@ class HmacSha256:
     Cost: hex of 197 B about 0.15 us with SHA-NI, about 1.3 us portable; no allocation but the answer.
     """
 
-    def __init__(self, key: bytes, *, force_portable: bool = False) -> None: ...
+    def __new__(cls, key: bytes, *, force_portable: bool = False) -> Self: ...
     @property
     def is_accelerated(self) -> bool:
         """True when the SHA extensions of the CPU are in use."""

@@ -1,7 +1,7 @@
 """Request budgets with priorities. See ext/throttle.pyx."""
 
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Final, Self, final
 
 CALENDAR: Final = 0
 ROLLING: Final = 1
@@ -30,9 +30,9 @@ class Throttle:
     Units: time in ns, monotonic, given by the caller; it never sleeps.  Cost: <= 100 ns a decision, no allocation.
     """
 
-    def __init__(
-        self, capacity: int, window_ns: int, kind: int, reserve_ppm: int = 200_000, guard_ns: int = -1
-    ) -> None: ...
+    def __new__(
+        cls, capacity: int, window_ns: int, kind: int, reserve_ppm: int = 200_000, guard_ns: int = -1
+    ) -> Self: ...
     def acquire(self, weight: int, priority: int, now_ns: int) -> int:
         """Take the weight and return 0, or take nothing and return the wait in ns until asking again makes sense."""
     def peek(self, weight: int, priority: int, now_ns: int) -> int:
@@ -53,6 +53,8 @@ class Throttle:
     def set_capacity(self, capacity: int) -> None: ...
     def set_server_offset(self, offset_ns: int) -> None:
         """Align calendar windows: server's UTC = now + offset. What was used stays used."""
+    def _check(self) -> None:
+        """Raise AssertionError unless what must hold between any two calls does."""
     def used(self, now_ns: int) -> int:
         """Weight that counts against the window at this time."""
     def headroom_ppm(self, now_ns: int) -> int:

@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ext", "engine", "connectors", "tools")
-SHELL = {"loop", "http", "journal", "journal_read", "journal_verify", "control", "metrics", "notify"}
+SHELL = {"loop", "loop_wire", "hot_process", "http", "control", "notify", "metrics"} | {
+    "journal", "journal_read", "journal_verify"
+}  # fmt: skip
 IMPURE = {"asyncio", "time", "datetime", "random", "uuid", "socket", "os", "threading", "lmdb", "uvloop", "secrets"}
 VOCABULARY = {"types", "instrument", "events", "actions", "venue", "errors", "ids"}
 STRATEGY_VIEW = {"strategy", "types", "instrument", "events", "actions", "legs", "strategies"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -134,6 +135,32 @@ def test_bytes_behind_an_answer_are_counted() -> None:
 def test_answer_that_is_malformed_or_too_big_is_refused(wire: bytes) -> None:
     with pytest.raises(HttpError):
         ResponseParser("GET", max_head_bytes=1000, max_body_bytes=1000).feed(wire)
+
+
+def test_damaged_answer_ends_in_a_refusal_or_in_an_answer_and_never_otherwise() -> None:
+    rng = random.Random(20261122)
+    wires = [wire for wire, _, _, _ in ANSWERS.values()]
+    for _ in range(3000):
+        wire = bytearray(rng.choice(wires))
+        for _ in range(rng.randrange(1, 4)):
+            at = rng.randrange(len(wire))
+            change = rng.randrange(3)
+            if change == 0:
+                wire[at] = rng.randrange(256)
+            elif change == 1:
+                del wire[at : at + rng.randrange(1, 8)]
+            else:
+                wire[at:at] = rng.choice([b"\r\n", b":", b"0", b"\x00", b"Content-Length: 3\r\n"])
+            wire = wire or bytearray(b"\r")
+        parser = ResponseParser("GET", max_head_bytes=1000, max_body_bytes=1000)
+        try:
+            if not parser.feed(bytes(wire)):
+                parser.finish()
+        except HttpError:
+            continue
+        assert parser.is_done
+        assert 200 <= parser.status <= 999
+        assert len(parser.body) <= 1000
 
 
 # --- the client ---------------------------------------------------------------------------------------------------

@@ -322,6 +322,12 @@ def test_answer_is_journaled_before_it_is_delivered_and_secrets_stay_out(venue: 
     assert (loop.response_count, loop.request_failures) == (3, 1)
 
 
+def test_secret_that_an_answer_echoes_is_overwritten() -> None:
+    wire = LoopWire(redact={CHANNEL: (b"hush",), CHANNEL + 1: (b"hush", b"key-1")})
+    assert wire.redacted(1, b'{"apiKey":"key-1","s":"hush"}') == b'{"apiKey":"xxxxx","s":"xxxx"}'
+    assert wire.redacted(3, b"key-1") == b"key-1"
+
+
 def test_timer_comes_at_least_as_often_as_set_and_never_early() -> None:
     asked: list[int] = []
     seen: list[int] = []

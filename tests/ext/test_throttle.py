@@ -82,7 +82,7 @@ def test_calendar_window_of_the_venue_is_never_exceeded(
         now += gap
         if throttle.acquire(weight, priority, now) == 0:
             venue.arrive(weight, now + offset + guard * error // 101)
-        throttle._check()  # type: ignore[attr-defined]
+        throttle._check()
 
 
 @settings(max_examples=60, deadline=None)
@@ -99,7 +99,7 @@ def test_rolling_window_of_the_venue_is_never_exceeded(
         now += gap
         if throttle.acquire(weight, priority, now) == 0:
             venue.arrive(weight, now + guard * MS * error // 101)
-        throttle._check()  # type: ignore[attr-defined]
+        throttle._check()
     venue.check()
 
 
@@ -265,7 +265,7 @@ def test_several_budgets_are_taken_together_or_not_at_all() -> None:
     assert (orders.refused_count, weight.refused_count, weight.granted_count) == (1, 0, 2)
     assert acquire_all([], [], CANCEL, T0) == 0
     for throttle in (orders, weight):
-        throttle._check()  # type: ignore[attr-defined]
+        throttle._check()
 
 
 def test_budget_named_twice_is_charged_twice() -> None:
