@@ -13,7 +13,15 @@ from typing import Any, Final
 from connectors.bybit.account import Account
 from connectors.bybit.auth import Auth
 from connectors.bybit.context import Context
-from connectors.bybit.endpoints import PRIVATE, PUBLIC_CHANNEL, PUBLIC_LINEAR, PUBLIC_SPOT, TRADE
+from connectors.bybit.endpoints import (
+    PRIVATE,
+    PROBE_CHANNEL,
+    PROBES,
+    PUBLIC_CHANNEL,
+    PUBLIC_LINEAR,
+    PUBLIC_SPOT,
+    TRADE,
+)
 from connectors.bybit.market import MarketData
 from connectors.bybit.startup import StartUp
 from connectors.bybit.trading import OrderEntry, decode
@@ -32,9 +40,10 @@ from engine.actions import (
 from engine.errors import CredentialError
 from engine.events import ChannelState, VenueReady, VenueRefused
 from engine.instrument import Instrument
-from engine.types import ConnState, Venue
+from engine.types import ConnState, Market, Venue
 from engine.venue import Credentials, Emit, ExchangeConnector, InstrumentSpec, VenueSettings, Wire
 
+MARKET_CHANNELS: Final = (PUBLIC_LINEAR, PUBLIC_SPOT, *PROBES)
 PING_NS: Final = 20 * SECOND  # what the venue asks for
 SILENCE_PINGS: Final = 2  # unanswered pings until a socket counts as dead
 PRIVATE_TOPICS: Final = ("order", "execution", "position", "wallet")
@@ -58,7 +67,7 @@ class BybitConnector(ExchangeConnector):
         self.context = Context(settings, wire, emit)
         self.context.utc_offset_ns = utc_offset_ns
         self._sessions = self._make_sessions(settings, credentials, instruments, wire)
-        public = {ch: one for ch, one in self._sessions.items() if ch in (PUBLIC_SPOT, PUBLIC_LINEAR)}
+        public = {ch: one for ch, one in self._sessions.items() if ch in MARKET_CHANNELS}
         self.market = MarketData(self.context, public)
         self.entry = OrderEntry(self.context, self._sessions.get(TRADE))
         self.account = Account(self.context, self.entry)
@@ -82,9 +91,9 @@ class BybitConnector(ExchangeConnector):
         private_ping_ns = min(PING_NS, max(SECOND, dead_man_ns // 3)) if dead_man_ns else PING_NS
         sessions: dict[int, ChannelSession] = {}
         for market in dict.fromkeys(spec.market for spec in specs):
-            channel = PUBLIC_CHANNEL[market]
-            topics = 10 if channel == PUBLIC_SPOT else 100
-            sessions[channel] = ChannelSession(channel, wire, self, _policy(PING_NS, topics))
+            topics = 10 if market is Market.SPOT else 100  # Bybit spot takes no more in one request
+            for channel in (PUBLIC_CHANNEL[market], PROBE_CHANNEL[market]):
+                sessions[channel] = ChannelSession(channel, wire, self, _policy(PING_NS, topics))
         if credentials is not None:
             sessions[PRIVATE] = ChannelSession(PRIVATE, wire, self, _policy(private_ping_ns, 100))
             if self.context.endpoints.ws_trade:
@@ -138,8 +147,8 @@ class BybitConnector(ExchangeConnector):
         if self._is_ready or not self._start_up.is_done or self._start_up.is_refused:
             return
         for channel, session in self._sessions.items():
-            is_trying = session.state is ConnState.CONNECTING
-            if session.state is not ConnState.UP and (channel != TRADE or is_trying):
+            is_spared = channel in PROBES or (channel == TRADE and session.state is not ConnState.CONNECTING)
+            if session.state is not ConnState.UP and not is_spared:
                 return
         self._is_ready = True
         self.context.emit(VenueReady(now_ns, Venue.BYBIT))
@@ -204,7 +213,7 @@ class BybitConnector(ExchangeConnector):
     def on_frame(self, channel: int, payload: bytes, recv_ts_ns: int) -> None:
         session = self._sessions[channel]
         session.last_recv_ns = recv_ts_ns
-        if channel in (PUBLIC_LINEAR, PUBLIC_SPOT):
+        if channel in MARKET_CHANNELS:
             message = self.market.on_frame(channel, payload, recv_ts_ns)
             if message is not None:
                 self._on_control(session, message, recv_ts_ns)
@@ -277,7 +286,7 @@ class BybitConnector(ExchangeConnector):
                 self.market.on_down(channel, reason, now_ns)
         self.context.emit(ChannelState(now_ns, Venue.BYBIT, channel, state, reason))
         if state is ConnState.UP:
-            if channel in (PUBLIC_LINEAR, PUBLIC_SPOT):
+            if channel in MARKET_CHANNELS:
                 self.market.on_up(channel, now_ns)
             self.context.outbox.pump(now_ns)
         if state is not ConnState.CONNECTING:

@@ -19,17 +19,23 @@ PUBLIC_SPOT: Final = Venue.BYBIT << 8 | 1
 PUBLIC_LINEAR: Final = Venue.BYBIT << 8 | 2
 PRIVATE: Final = Venue.BYBIT << 8 | 3
 TRADE: Final = Venue.BYBIT << 8 | 4
+PROBE_SPOT: Final = Venue.BYBIT << 8 | 5  # orderbook.1 alone: proves that the books of the public sockets live
+PROBE_LINEAR: Final = Venue.BYBIT << 8 | 6
 
 CHANNEL_NAMES: Final[dict[int, str]] = {
     PUBLIC_SPOT: "bybit public spot",
     PUBLIC_LINEAR: "bybit public linear",
     PRIVATE: "bybit private",
     TRADE: "bybit trade",
+    PROBE_SPOT: "bybit probe spot",
+    PROBE_LINEAR: "bybit probe linear",
 }
 
 CATEGORY: Final = {Market.SPOT: "spot", Market.LINEAR: "linear"}
 MARKET: Final = {"spot": Market.SPOT, "linear": Market.LINEAR}
 PUBLIC_CHANNEL: Final = {Market.SPOT: PUBLIC_SPOT, Market.LINEAR: PUBLIC_LINEAR}
+PROBE_CHANNEL: Final = {Market.SPOT: PROBE_SPOT, Market.LINEAR: PROBE_LINEAR}
+PROBES: Final = (PROBE_SPOT, PROBE_LINEAR)
 
 SERVER_TIME: Final = "/v5/market/time"
 INSTRUMENTS: Final = "/v5/market/instruments-info"
@@ -85,5 +91,9 @@ def endpoints_of(settings: VenueSettings) -> Endpoints:
         http=http,
         ws_private=f"{ws}/v5/private",
         ws_trade="" if environment == "demo" else f"{ws}/v5/trade",
-        ws_public={PUBLIC_SPOT: f"{public}/v5/public/spot", PUBLIC_LINEAR: f"{public}/v5/public/linear"},
+        ws_public={
+            channels[market]: f"{public}/v5/public/{CATEGORY[market]}"
+            for channels in (PUBLIC_CHANNEL, PROBE_CHANNEL)
+            for market in CATEGORY
+        },
     )

@@ -3,8 +3,9 @@
 `orderbook.{50|200|1000}` sends a snapshot, then deltas whose `u` counts by one; a snapshot may come at any time and
 replaces the book, `u` = 1 says that the service restarted. A break means lost data: the book is invalid at once and
 its topic is subscribed anew (one recovery in flight a book; after two failures the whole socket is replaced).
-`orderbook.1` is subscribed beside it as a probe: it repeats every 3 s, so silence proves a stale stream, and a best
-price that moved there and not in the book proves a frozen one. It is never merged into the book.
+`orderbook.1` is subscribed on a socket of its own as a probe: it repeats every 3 s, so silence proves a stale stream,
+and a best price that moved there and not in the book proves a frozen one. It is never merged: levels of
+different depths disagree for moments.
 Source: https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook, read 2026-07-24.
 """
 
@@ -17,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from connectors.bybit.context import Context
-from connectors.bybit.endpoints import PUBLIC_CHANNEL, PUBLIC_LINEAR
+from connectors.bybit.endpoints import PROBE_CHANNEL, PROBES, PUBLIC_CHANNEL, PUBLIC_LINEAR
 from connectors.bybit.symbols import MS_TO_NS, decimal_of, ticks_near
 from connectors.session import MS, SECOND, ChannelSession
 from engine.events import BookInvalid, BookUpdate, MarkPrice, TradePrint
@@ -28,7 +29,6 @@ from ext.decode_bybit import BybitDecoder
 from ext.scan import REFUSALS
 from ext.sequence import (
     OUT_APPLIED,
-    OUT_BBO,
     OUT_CROSSED,
     OUT_GAP,
     OUT_OTHER,
@@ -45,6 +45,7 @@ SETTLED_NS: Final = 10 * SECOND  # valid for this long: earlier failures are for
 SILENCE_NS: Final = 5 * SECOND  # orderbook.1 repeats every 3 s
 FROZEN_NS: Final = SECOND  # five times the slowest push interval (orderbook.1000: 200 ms)
 MAX_FAILURES: Final = 2
+PROBE_WINDOW_BITS: Final = 8  # a book of one level a side
 RATE_E9: Final = 10**9
 
 
@@ -53,18 +54,26 @@ def depth_of(wanted: int) -> int:
     return next((depth for depth in DEPTHS if depth >= wanted), DEPTHS[-1])
 
 
+def best_of(book: Book) -> tuple[int, int, int, int]:
+    return book.best_bid_px, book.best_bid_qty, book.best_ask_px, book.best_ask_qty
+
+
 class BookState:
     """One book and its recovery."""
 
     __slots__ = (
-        "book", "deadline_ns", "failures", "instrument", "is_valid", "is_wanted", "probe_bbo", "probe_moved_ns",
-        "probe_ns", "probe_topic", "session", "topic", "trade_topic", "update", "valid_since_ns",
+        "book", "deadline_ns", "failures", "instrument", "is_valid", "is_wanted", "probe", "probe_book",
+        "probe_moved_ns", "probe_ns", "probe_topic", "session", "topic", "trade_topic", "update", "valid_since_ns",
     )  # fmt: skip
 
-    def __init__(self, instrument: Instrument, book: Book, depth: int, session: ChannelSession) -> None:
+    def __init__(
+        self, instrument: Instrument, book: Book, depth: int, session: ChannelSession, probe: ChannelSession
+    ) -> None:
         self.instrument = instrument
         self.book = book
         self.session = session
+        self.probe = probe
+        self.probe_book = Book(PROBE_WINDOW_BITS)
         self.update = BookUpdate(instrument.index, book)
         self.topic = f"orderbook.{depth}.{instrument.symbol}"
         self.probe_topic = f"orderbook.1.{instrument.symbol}"
@@ -76,7 +85,6 @@ class BookState:
         self.failures = 0
         self.probe_ns = 0
         self.probe_moved_ns = 0
-        self.probe_bbo: tuple[int, int, int, int] = (NO_PX, 0, NO_PX, 0)
 
 
 class MarketData:
@@ -103,18 +111,24 @@ class MarketData:
         book = self.books[index] = Book()
         feed.decoder.add_symbol(instrument.symbol, index, *instrument.px_scale, *instrument.qty_scale)
         feed.add(index, RULE_BYBIT, book, self._depth)
-        self._states[index] = BookState(instrument, book, self._depth, self._sessions[channel])
+        probe_channel = PROBE_CHANNEL[instrument.market]
+        state = BookState(instrument, book, self._depth, self._sessions[channel], self._sessions[probe_channel])
+        probe_feed = self._feeds[probe_channel]
+        probe_feed.decoder.add_symbol(instrument.symbol, index, *instrument.px_scale, *instrument.qty_scale)
+        probe_feed.add(index, RULE_BYBIT, state.probe_book, 1)
+        self._states[index] = state
 
     # --- wishes ---
 
     def subscribe_book(self, index: int, now_ns: int) -> None:
         state = self._states[index]
         state.is_wanted = True
-        topics = [state.topic, state.probe_topic]
+        topics = [state.topic]
         if state.instrument.market is Market.LINEAR:
             topics.append(f"tickers.{state.instrument.symbol}")
         self._await_snapshot(state, now_ns)
         state.session.subscribe(topics, now_ns)
+        state.probe.subscribe([state.probe_topic], now_ns)
 
     def subscribe_trades(self, index: int, now_ns: int) -> None:
         state = self._states[index]
@@ -123,8 +137,9 @@ class MarketData:
     def unsubscribe(self, index: int, now_ns: int) -> None:
         state = self._states[index]
         state.is_wanted = False
-        topics = [state.topic, state.probe_topic, state.trade_topic, f"tickers.{state.instrument.symbol}"]
+        topics = [state.topic, state.trade_topic, f"tickers.{state.instrument.symbol}"]
         state.session.unsubscribe(topics, now_ns)
+        state.probe.unsubscribe([state.probe_topic], now_ns)
         self._invalidate(state, "unsubscribed", now_ns)
         state.deadline_ns = 0
 
@@ -138,15 +153,17 @@ class MarketData:
             update = self._states[feed.slot].update
             update.recv_ts_ns = recv_ts_ns
             self._context.emit(update)
-        elif outcome in (OUT_BBO, OUT_REPEAT):
-            self._on_probe(self._states[feed.slot], feed, outcome == OUT_BBO, recv_ts_ns)
+        elif outcome in (OUT_SNAPSHOT, OUT_REPEAT):
+            state = self._states[feed.slot]
+            if channel in PROBES:
+                self._on_probe(state, outcome == OUT_SNAPSHOT, recv_ts_ns)
+            else:
+                self._on_snapshot(state, recv_ts_ns)
         elif outcome == OUT_TRADE:
             self._on_trades(feed, recv_ts_ns)
-        elif outcome == OUT_SNAPSHOT:
-            self._on_snapshot(self._states[feed.slot], recv_ts_ns)
         elif outcome == OUT_OTHER:
             return self._on_cold(channel, payload, recv_ts_ns)
-        elif outcome < 0:
+        elif outcome < 0 and channel not in PROBES:
             self._on_refusal(channel, feed, outcome, payload, recv_ts_ns)
         return None  # older than the book, or before its snapshot: counted by the feed
 
@@ -193,11 +210,10 @@ class MarketData:
         state.update.recv_ts_ns = recv_ts_ns
         self._context.emit(state.update)
 
-    def _on_probe(self, state: BookState, feed: Feed, has_moved: bool, recv_ts_ns: int) -> None:
+    def _on_probe(self, state: BookState, has_moved: bool, recv_ts_ns: int) -> None:
         state.probe_ns = recv_ts_ns
         if has_moved:
             state.probe_moved_ns = recv_ts_ns
-            state.probe_bbo = feed.bbo
 
     def _on_trades(self, feed: Feed, recv_ts_ns: int) -> None:
         index = feed.slot
@@ -210,9 +226,7 @@ class MarketData:
             return f"stale: no frame for {(now_ns - last_ns) // MS} ms"
         book = state.book
         has_moved_since = state.probe_moved_ns > book.recv_ts_ns and now_ns - state.probe_moved_ns >= FROZEN_NS
-        if has_moved_since and state.probe_bbo != (
-            book.best_bid_px, book.best_bid_qty, book.best_ask_px, book.best_ask_qty
-        ):  # fmt: skip
+        if has_moved_since and best_of(state.probe_book) != best_of(book):
             return f"frozen: best prices moved {(now_ns - book.recv_ts_ns) // MS} ms after the last delta"
         return ""
 

@@ -48,8 +48,8 @@ def key_problems(key: Mapping[str, Any], settings: VenueSettings, markets: Seque
     if not addresses and not settings.allow_no_ip_restriction:
         problems.append("the key is not bound to addresses (allow_no_ip_restriction = false)")
     days = key.get("deadlineDay")
-    # A key that is bound to addresses does not expire: its deadline lies in the past.
-    if isinstance(days, int) and days < MIN_KEY_DAYS and not (addresses and days < 0):
+    # A key without a deadline answers a negative number (-2 in recorded frames).
+    if isinstance(days, int) and 0 <= days < MIN_KEY_DAYS:
         problems.append(f"the key expires in {days} days, limit {MIN_KEY_DAYS}")
     return problems
 
