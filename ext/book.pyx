@@ -43,12 +43,12 @@ cdef inline uint64_t find_down(const book_t* book, const side_t* side, uint64_t 
     cdef uint64_t word = slot >> 6
     cdef uint64_t found = side.words[word] & (bits_below(slot) | bit(slot))
     cdef uint64_t group
-    cdef int32_t i
+    cdef int32_t _
     if found != 0:
         return (word << 6) | <uint64_t>highest_bit(found)
     group = word >> 6
     found = side.summary[group] & bits_below(word)
-    for i in range(book.summary_count + 1):
+    for _ in range(book.summary_count + 1):
         if found != 0:
             word = (group << 6) | <uint64_t>highest_bit(found)
             return (word << 6) | <uint64_t>highest_bit(side.words[word])
@@ -61,12 +61,12 @@ cdef inline uint64_t find_up(const book_t* book, const side_t* side, uint64_t sl
     cdef uint64_t word = slot >> 6
     cdef uint64_t found = side.words[word] & (bits_above(slot) | bit(slot))
     cdef uint64_t group
-    cdef int32_t i
+    cdef int32_t _
     if found != 0:
         return (word << 6) | <uint64_t>lowest_bit(found)
     group = word >> 6
     found = side.summary[group] & bits_above(word)
-    for i in range(book.summary_count + 1):
+    for _ in range(book.summary_count + 1):
         if found != 0:
             word = (group << 6) | <uint64_t>lowest_bit(found)
             return (word << 6) | <uint64_t>lowest_bit(side.words[word])
@@ -557,6 +557,27 @@ cdef class Book:
         if code == BOOK_OK and is_snapshot:
             self.l2.is_valid = True
         return code
+
+    def apply_packed(self, bytes levels not None, bytes shape not None):
+        """Apply many messages at once, for benchmarks and bulk playback: `shape` holds int32 triples (bid count, ask
+        count, is_snapshot), `levels` the int64 pairs of all of them. Returns the number of levels applied."""
+        cdef const int32_t* triple = <const int32_t*><const char*>shape
+        cdef const level_t* level = <const level_t*><const char*>levels
+        cdef Py_ssize_t count = len(shape) // 12
+        cdef Py_ssize_t left = len(levels) // <Py_ssize_t>sizeof(level_t)
+        cdef Py_ssize_t i
+        cdef int code
+        for i in range(count):
+            if triple[0] < 0 or triple[1] < 0 or left < <Py_ssize_t>triple[0] + triple[1]:
+                raise ValueError(f"book: message {i} has more levels than are given")
+            code = book_apply(&self.l2, level, triple[0], level + triple[0], triple[1], triple[2])
+            if code != BOOK_OK:
+                raise MemoryError("book: no memory for the levels outside the window")
+            self.l2.is_valid = self.l2.is_valid or triple[2] != 0
+            level += triple[0] + triple[1]
+            left -= <Py_ssize_t>triple[0] + triple[1]
+            triple += 3
+        return len(levels) // <Py_ssize_t>sizeof(level_t) - left
 
     def stamp(self, int64_t exch_ts_ns, int64_t recv_ts_ns, int64_t last_seq):
         """Say when the book last changed and with which sequence; for books that are not fed by ext.sequence."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 
@@ -171,6 +172,34 @@ def test_overflow_grows_by_doubling_and_counts_it() -> None:
     book._check()
     assert book.levels(-1) == asks
     assert book.far_grow_count == 2
+
+
+def pack(messages: list[tuple[Levels, Levels, bool]]) -> tuple[bytes, bytes]:
+    levels = b"".join(struct.pack("<qq", *level) for bids, asks, _ in messages for level in (*bids, *asks))
+    return levels, b"".join(struct.pack("<iii", len(bids), len(asks), snap) for bids, asks, snap in messages)
+
+
+def test_packed_messages_are_the_same_messages() -> None:
+    messages: list[tuple[Levels, Levels, bool]] = [
+        ([(100, 5), (99, 4)], [(101, 6)], True),
+        ([], [(101, 0), (103, 1)], False),
+        ([(100, 0)], [], False),
+    ]
+    book = Book(8)
+    assert book.apply_packed(*pack(messages)) == 6
+    assert book.levels(1) == [(99, 4)]
+    assert book.levels(-1) == [(103, 1)]
+    assert book.is_valid
+    book._check()
+
+
+def test_packed_messages_with_too_few_levels_are_refused() -> None:
+    levels, shape = pack([([(100, 5)], [(101, 6)], True)])
+    for wrong in (levels[:-1], levels[:16], b""):
+        with pytest.raises(ValueError, match="message 0 has more levels"):
+            Book(8).apply_packed(wrong, shape)
+    with pytest.raises(ValueError, match="message 0 has more levels"):
+        Book(8).apply_packed(levels, struct.pack("<iii", -1, 1, 0))
 
 
 def test_window_bits_out_of_range_are_refused() -> None:
