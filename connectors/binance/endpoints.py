@@ -188,3 +188,8 @@ def depth_limit(market: Market, depth: int) -> tuple[int, int]:
 
 
 API_PATH: dict[Market, str] = {Market.SPOT: "/ws-api/v3", Market.LINEAR: "/ws-fapi/v1"}
+
+
+def time_url(settings: VenueSettings) -> str:
+    """Public address that answers with the venue's time, for `tickwright check --online`."""
+    return urls_of(settings).spot_rest + PATHS[Market.SPOT].time

@@ -97,3 +97,8 @@ def endpoints_of(settings: VenueSettings) -> Endpoints:
             for market in CATEGORY
         },
     )
+
+
+def time_url(settings: VenueSettings) -> str:
+    """Public address that answers with the venue's time, for `tickwright check --online`."""
+    return endpoints_of(settings).http + "/v5/market/time"
