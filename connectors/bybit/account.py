@@ -261,6 +261,7 @@ class Account:
         instrument = self._instrument(row)
         report = None if instrument is None else order_report(row, instrument, now_ns, is_status=False)
         if report is not None:
+            self._entry.order_seen(report.cl_ord_id)
             self._see_amend(report)
             self._context.emit(report)
 

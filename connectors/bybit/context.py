@@ -188,8 +188,6 @@ class Context:
 
     def judge(self, request: RestCall, status: int, headers: Mapping[str, str], body: bytes, now_ns: int) -> Verdict:
         throttle = request.outgoing.throttles[0] if request.outgoing is not None else self.address_limit
-        if throttle is not self.address_limit:
-            self.learn_limit(throttle, headers, now_ns)
         if status == 403:
             self.address_limit.freeze(now_ns + BAN_NS)
             self.emit(VenueNotice(now_ns, Venue.BYBIT, "banned", now_ns + BAN_NS))
@@ -203,6 +201,8 @@ class Context:
         if code == errors.RATE_LIMITED:
             self.hit_limit(throttle, headers, now_ns)
             return Verdict.WAIT
+        if throttle is not self.address_limit:
+            self.learn_limit(throttle, headers, now_ns)
         if code == errors.BAD_TIMESTAMP:
             self.on_bad_clock(now_ns)
             return Verdict.RETRY  # signed anew, with the clock as it is then

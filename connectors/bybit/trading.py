@@ -108,6 +108,7 @@ class OrderEntry:
         self._late: PendingRequests[Job] = PendingRequests()
         self._queued: dict[int, Job] = {}  # places that have not been sent yet
         self._placed_ns: dict[int, int] = {}  # recently sent
+        self._unproved: dict[int, Job] = {}  # sent, and neither answered nor seen in the order stream
         self._again: list[tuple[int, Callable[[int], None]]] = []
         self._amend_deadlines: dict[int, int] = {}
 
@@ -174,13 +175,14 @@ class OrderEntry:
             self.late_answers += 1
         headers = {str(key).lower(): str(value) for key, value in (message.get("header") or {}).items()}
         throttle = self._throttle(job)
-        self._context.learn_limit(throttle, headers, now_ns)
         code = message.get("retCode")
         if not isinstance(code, int):
             self._unknown(job, 0, "answer without retCode", now_ns)
             return
         if code != OK and outcome_of(code) is Outcome.THROTTLED:
             self._context.hit_limit(throttle, headers, now_ns)
+        else:
+            self._context.learn_limit(throttle, headers, now_ns)
         result = message.get("data") or {}
         ext = message.get("retExtInfo") or {}
         self._on_answer(job, code, str(message.get("retMsg") or ""), result, ext, now_ns)
@@ -195,7 +197,7 @@ class OrderEntry:
             self._late.add(job.number, job, now_ns + LATE_NS)
             self._unknown(job, 0, f"no answer in {self._order_timeout_ns // MS} ms", now_ns)
             session = self._session
-            if session is not None and session.is_logged_in and session.last_recv_ns < job.sent_ns:
+            if session is not None and session.is_logged_in and session.last_recv_ns <= job.sent_ns:
                 session.reconnect("no answer to an order", now_ns)
         self._late.take_expired(now_ns)
         if self._again:
@@ -214,6 +216,10 @@ class OrderEntry:
                 break
             del self._placed_ns[cl_ord_id]
 
+    def order_seen(self, cl_ord_id: int) -> None:
+        """The order stream told of it: that its answer is lost does not matter any more."""
+        self._unproved.pop(cl_ord_id, None)
+
     def amend_seen(self, cl_ord_id: int) -> None:
         self.amends.pop(cl_ord_id, None)
         self._amend_deadlines.pop(cl_ord_id, None)
@@ -221,6 +227,7 @@ class OrderEntry:
     def forget(self, cl_ord_id: int) -> None:
         """The order is finished."""
         self.amend_seen(cl_ord_id)
+        self.order_seen(cl_ord_id)
         self._placed_ns.pop(cl_ord_id, None)
 
     # --- sending ---
@@ -292,6 +299,7 @@ class OrderEntry:
             if type(action) is PlaceOrder:
                 self._queued.pop(action.cl_ord_id, None)
                 self._placed_ns[action.cl_ord_id] = now_ns
+                self._unproved[action.cl_ord_id] = job
             elif type(action) is AmendOrder:
                 self.amends[action.cl_ord_id] = action
                 self._amend_deadlines[action.cl_ord_id] = now_ns + 2 * self._order_timeout_ns
@@ -366,6 +374,8 @@ class OrderEntry:
     def _on_answer(
         self, job: Job, code: int, text: str, result: Mapping[str, Any], ext: Mapping[str, Any], now_ns: int
     ) -> None:
+        for action in job.actions:
+            self.order_seen(action.cl_ord_id)
         if not job.is_batch or code != OK:
             for action in job.actions:
                 self._on_item(job, action, code, text, result, now_ns)
@@ -429,6 +439,11 @@ class OrderEntry:
 
     def _unknown(self, job: Job, code: int, text: str, now_ns: int) -> None:
         for action in job.actions:
+            is_place, is_amend = type(action) is PlaceOrder, type(action) is AmendOrder
+            if (is_place and self._unproved.pop(action.cl_ord_id, None) is None) or (
+                is_amend and action.cl_ord_id not in self.amends
+            ):
+                continue  # the order stream has told what the answer would have
             self._lost(action, code, text, now_ns)
 
     def _lost(self, action: OrderAction, code: int, text: str, now_ns: int) -> None:

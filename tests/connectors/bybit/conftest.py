@@ -161,9 +161,10 @@ class World:
                 self.respond(request_id, {"retCode": 0, "retMsg": "OK", "result": answer, "time": UTC_MS})
         return count
 
-    def only_request(self) -> tuple[int, str, str, Mapping[str, str], bytes]:
-        assert len(self.wire.requests) == 1, self.wire.requests
-        return self.wire.requests.pop()
+    def only_request(self, method: str = "POST") -> tuple[int, str, str, Mapping[str, str], bytes]:
+        (found,) = [one for one in self.wire.requests if one[1] == method]
+        self.wire.requests.remove(found)
+        return found
 
     def answer_control(self, channel: int) -> None:
         """Acknowledge every log-in and subscription of a socket that has none yet."""
@@ -203,9 +204,11 @@ class World:
 
     def start(self) -> None:
         self.connector.start(self.now_ns)
-        for _ in range(40):
+        for _ in range(100):
             if not self.answer_requests():
-                break
+                if not self.connector.context.outbox.waiting:
+                    break
+                self.tick()  # requests wait for their limit
 
     def snapshot(self, channel: int = endpoints.PUBLIC_LINEAR, u: int = 100, depth: int = 50) -> None:
         self.frame(channel, book_frame("snapshot", u, [["25000.0", "1"]], [["25000.1", "2"]], depth))
