@@ -36,7 +36,7 @@ from engine.actions import (
     QueryOrder,
     QueryPositions,
 )
-from engine.events import BookInvalid, InstrumentDefined, InstrumentStateChanged, OrderReport, VenueReady, VenueRefused
+from engine.events import BookInvalid, InstrumentDefined, OrderReport, VenueReady, VenueRefused
 from engine.types import ConnState, ExecType, Market, OrdStatus, Venue
 from engine.venue import Credentials, Emit, ExchangeConnector, InstrumentSpec, VenueSettings, Wire
 
@@ -196,12 +196,11 @@ class BinanceConnector(ExchangeConnector):
         index = instrument.index
         data = self.market_data[instrument.market]
         known = self._ctx.instruments.get(index)
-        self._ctx.instruments[index] = instrument
         side = self._ctx.sides[instrument.market]
         if known is not None and replace(known, state=instrument.state) == instrument:
-            side.by_index[index].instrument = instrument
-            self._ctx.emit(InstrumentStateChanged(now_ns, index, instrument.state))
+            self._ctx.set_state(side.by_index[index], instrument.state, now_ns)
             return
+        self._ctx.instruments[index] = instrument
         side.add(symbol)
         if known is not None:
             self._ctx.emit(BookInvalid(now_ns, index, "instrument changed"))

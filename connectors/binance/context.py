@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from connectors.binance.auth import Auth
 from connectors.binance.endpoints import PATHS, WEIGHTS, Paths, Urls, Weights
 from connectors.binance.errors import TOO_MANY_ORDERS, Failure, failure_of_body
 from connectors.binance.symbols import Symbol
 from connectors.rest import OnAnswer, RestCall, RestClient, RestRequest, Verdict, retry_after_ns
 from connectors.session import MINUTE, MS, SECOND, Outbox, Priority
-from engine.events import VenueNotice
+from engine.events import InstrumentStateChanged, VenueNotice
 from engine.instrument import Instrument
-from engine.types import Market, Venue
+from engine.types import InstrumentState, Market, Venue
 from engine.venue import Emit, VenueSettings, Wire
 from ext import Throttle
 from ext.throttle import CALENDAR
@@ -127,6 +129,14 @@ class Context:
 
     def symbol_of(self, instrument: int) -> Symbol:
         return self.side_of(instrument).by_index[instrument]
+
+    def set_state(self, symbol: Symbol, state: InstrumentState, now_ns: int) -> None:
+        """The venue opened, halted or closed an instrument."""
+        if state is symbol.instrument.state:
+            return
+        index = symbol.instrument.index
+        symbol.instrument = self.instruments[index] = replace(symbol.instrument, state=state)
+        self.emit(InstrumentStateChanged(now_ns, index, state))
 
     # --- REST ---
 

@@ -32,7 +32,6 @@ from engine.events import (
     BookInvalid,
     BookUpdate,
     ChannelState,
-    InstrumentStateChanged,
     MarkPrice,
     TradePrint,
     VenueNotice,
@@ -375,9 +374,7 @@ class MarketData:
         symbol = self._side.symbols.get(message["s"])
         if symbol is None or message.get("st", 1) != 1:
             return
-        state = state_from_status(message.get("cs", ""))
-        if state is not symbol.instrument.state:
-            self._emit(InstrumentStateChanged(recv_ts_ns, symbol.instrument.index, state))
+        self._ctx.set_state(symbol, state_from_status(message["cs"]), recv_ts_ns)
 
     def _on_shutdown(self, channel: int, recv_ts_ns: int) -> None:
         self._emit(VenueNotice(recv_ts_ns, Venue.BINANCE, "shutdown"))
