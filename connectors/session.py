@@ -401,7 +401,7 @@ class ChannelPair:
             self.spare.close(now_ns, "replaced")
 
 
-# --- the queue in front of the wire -----------------------------------------------------------------------------
+# --- the queue in front of the wire ---
 
 
 class Priority(IntEnum):
@@ -518,7 +518,7 @@ class Outbox:
                     queue.append(item)
 
 
-# --- requests that wait for their answer --------------------------------------------------------------------------
+# --- requests that wait for their answer ---
 
 Context = TypeVar("Context")
 

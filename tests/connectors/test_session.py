@@ -198,7 +198,7 @@ def test_pair_survives_the_loss_of_the_old_socket_while_it_is_replaced() -> None
     assert (pair.active.channel, pair.take_change()) == (2, ConnState.UP)
 
 
-# --- the queue --------------------------------------------------------------------------------------------------
+# --- the queue ---
 
 
 def outgoing(
@@ -273,7 +273,7 @@ def test_clear_lets_everything_below_a_priority_expire() -> None:
     assert outbox.waiting == 1
 
 
-# --- pending requests --------------------------------------------------------------------------------------------
+# --- pending requests ---
 
 
 def test_pending_request_is_given_back_once_by_answer_deadline_or_channel() -> None:
