@@ -1,6 +1,14 @@
+cimport cython
 from libc.stdint cimport int64_t, uint32_t
 
 from ext.decode cimport Decoder, symbol_t, text_t
+
+
+cdef struct key_t:
+    # What a key means: its bit, the type its value has in the messages that we know, where in event_t that goes.
+    uint32_t field
+    uint32_t type
+    Py_ssize_t offset
 
 
 cdef struct event_t:
@@ -34,15 +42,16 @@ cdef struct event_t:
     symbol_t* entry   # NULL: not known yet, or not registered
 
 
+@cython.final
 cdef class BinanceDecoder(Decoder):
     cdef const char* fields(
         self, const char* p, const char* end, bint nested, event_t* event, int* refusal
     ) noexcept nogil
-    cdef const char* value(
-        self, const char* p, const char* end, uint32_t field, event_t* event, int* refusal
+    cdef const char* unusual(
+        self, const char* p, const char* end, const key_t* key, event_t* event, int* refusal
     ) noexcept nogil
     cdef const char* array(
-        self, const char* p, const char* end, uint32_t field, event_t* event, int* refusal
+        self, const char* p, const char* end, const key_t* key, event_t* event, int* refusal
     ) noexcept nogil
     cdef int message(self, event_t* event, const char* end) noexcept nogil
     cdef int depth(self, event_t* event, const char* end, int kind) noexcept nogil

@@ -6,7 +6,8 @@ RPI book (`@rpiDepth`) are MSG_OTHER. A partial book of USD-M looks like a delta
 subscribe to it in the combined form.
 Source: Binance spot and USD-M docs, "WebSocket Streams", read 2026-07.
 """
-from libc.stdint cimport int32_t
+cimport cython
+from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.string cimport memcmp, memset
 
 from ext.decode cimport MAX_MS, NS_PER_MS, is_text, px_of, qty_of, trade_t
@@ -26,6 +27,7 @@ from ext.scan cimport (
     integer_end,
     refuse,
     separator_end,
+    short_key,
     space_end,
     span,
     string_end,
@@ -55,7 +57,6 @@ cdef enum:
     F_ASKS = 0x20000
     F_STREAM = 0x40000
     F_DATA = 0x80000
-    F_INTEGERS = F_SEND | F_EXCH | F_FIRST | F_LAST | F_PREV | F_ST | F_ID
     F_ARRAYS = F_B | F_A | F_BIDS | F_ASKS
     # What a message of a kind must have, and what it may have; `b` and `a` are arrays in a book and texts in a BBO.
     NEED_DEPTH = F_E | F_S | F_FIRST | F_LAST | F_B | F_A
@@ -69,93 +70,76 @@ cdef enum:
 
 
 
-cdef inline uint32_t field_of(const char* p, Py_ssize_t n) noexcept nogil:
-    # Keys of more than one character.
+cdef enum:
+    T_NONE
+    T_INTEGER
+    T_TEXT
+    T_LEVELS   # an array of levels in a book, a text in a BBO
+    T_FLAG
+    T_OBJECT
+
+cdef key_t UNKNOWN
+cdef key_t LETTERS[256]
+cdef key_t PREV, ST, DATA, BIDS, ASKS, STREAM, UPDATE_ID
+
+
+cdef key_t key_at(uint32_t field, uint32_t type, const void* event, const void* member) noexcept:
+    cdef key_t key
+    key.field = field
+    key.type = type
+    key.offset = <const char*>member - <const char*>event if member != NULL else 0
+    return key
+
+
+cdef void fill_keys() noexcept:
+    global PREV, ST, DATA, BIDS, ASKS, STREAM, UPDATE_ID
+    cdef event_t e
+    LETTERS[c"e"] = key_at(F_E, T_TEXT, &e, &e.name)
+    LETTERS[c"E"] = key_at(F_SEND, T_INTEGER, &e, &e.send_ms)
+    LETTERS[c"T"] = key_at(F_EXCH, T_INTEGER, &e, &e.exch_ms)
+    LETTERS[c"s"] = key_at(F_S, T_TEXT, &e, &e.symbol)
+    LETTERS[c"U"] = key_at(F_FIRST, T_INTEGER, &e, &e.first_seq)
+    LETTERS[c"u"] = key_at(F_LAST, T_INTEGER, &e, &e.last_seq)
+    LETTERS[c"b"] = key_at(F_B, T_LEVELS, &e, &e.bid)
+    LETTERS[c"a"] = key_at(F_A, T_LEVELS, &e, &e.ask)
+    LETTERS[c"B"] = key_at(F_BQ, T_TEXT, &e, &e.bid_qty)
+    LETTERS[c"A"] = key_at(F_AQ, T_TEXT, &e, &e.ask_qty)
+    LETTERS[c"p"] = key_at(F_P, T_TEXT, &e, &e.px)
+    LETTERS[c"q"] = key_at(F_Q, T_TEXT, &e, &e.qty)
+    LETTERS[c"m"] = key_at(F_M, T_FLAG, &e, NULL)
+    PREV = key_at(F_PREV, T_INTEGER, &e, &e.prev_seq)
+    ST = key_at(F_ST, T_INTEGER, &e, &e.st)
+    UPDATE_ID = key_at(F_ID, T_INTEGER, &e, &e.update_id)
+    BIDS = key_at(F_BIDS, T_LEVELS, &e, &e.bid)
+    ASKS = key_at(F_ASKS, T_LEVELS, &e, &e.ask)
+    STREAM = key_at(F_STREAM, T_TEXT, &e, &e.stream)
+    DATA = key_at(F_DATA, T_OBJECT, &e, NULL)
+
+
+fill_keys()
+
+
+cdef inline const key_t* key_of(const char* p, Py_ssize_t n) noexcept nogil:
+    if n == 1:
+        return &LETTERS[<unsigned char>p[0]]
     if n == 2:
         if p[0] == c"p" and p[1] == c"u":
-            return F_PREV
-        return F_ST if p[0] == c"s" and p[1] == c"t" else 0
+            return &PREV
+        return &ST if p[0] == c"s" and p[1] == c"t" else &UNKNOWN
     if n == 4:
         if memcmp(p, b"data", 4) == 0:
-            return F_DATA
+            return &DATA
         if memcmp(p, b"bids", 4) == 0:
-            return F_BIDS
-        return F_ASKS if memcmp(p, b"asks", 4) == 0 else 0
+            return &BIDS
+        return &ASKS if memcmp(p, b"asks", 4) == 0 else &UNKNOWN
     if n == 6:
-        return F_STREAM if memcmp(p, b"stream", 6) == 0 else 0
+        return &STREAM if memcmp(p, b"stream", 6) == 0 else &UNKNOWN
     if n == 12:
-        return F_ID if memcmp(p, b"lastUpdateId", 12) == 0 else 0
-    return 0
+        return &UPDATE_ID if memcmp(p, b"lastUpdateId", 12) == 0 else &UNKNOWN
+    return &UNKNOWN
 
 
-cdef inline uint32_t field_of_letter(char letter) noexcept nogil:
-    if letter == c"e":
-        return F_E
-    if letter == c"E":
-        return F_SEND
-    if letter == c"T":
-        return F_EXCH
-    if letter == c"s":
-        return F_S
-    if letter == c"U":
-        return F_FIRST
-    if letter == c"u":
-        return F_LAST
-    if letter == c"b":
-        return F_B
-    if letter == c"a":
-        return F_A
-    if letter == c"B":
-        return F_BQ
-    if letter == c"A":
-        return F_AQ
-    if letter == c"p":
-        return F_P
-    if letter == c"q":
-        return F_Q
-    if letter == c"m":
-        return F_M
-    return 0
-
-
-cdef inline int64_t* integer_at(event_t* event, uint32_t field) noexcept nogil:
-    if field == F_SEND:
-        return &event.send_ms
-    if field == F_EXCH:
-        return &event.exch_ms
-    if field == F_FIRST:
-        return &event.first_seq
-    if field == F_LAST:
-        return &event.last_seq
-    if field == F_PREV:
-        return &event.prev_seq
-    if field == F_ID:
-        return &event.update_id
-    return &event.st
-
-
-cdef inline text_t* text_at(event_t* event, uint32_t field) noexcept nogil:
-    if field == F_E:
-        return &event.name
-    if field == F_S:
-        return &event.symbol
-    if field == F_B or field == F_BIDS:
-        return &event.bid
-    if field == F_A or field == F_ASKS:
-        return &event.ask
-    if field == F_BQ:
-        return &event.bid_qty
-    if field == F_AQ:
-        return &event.ask_qty
-    if field == F_P:
-        return &event.px
-    if field == F_Q:
-        return &event.qty
-    if field == F_STREAM:
-        return &event.stream
-    return NULL
-
-
+@cython.final
 cdef class BinanceDecoder(Decoder):
     """Decoder of one Binance market (spot or USD-M: the same symbol has another grid in each)."""
 
@@ -198,20 +182,23 @@ cdef class BinanceDecoder(Decoder):
     cdef const char* fields(
         self, const char* p, const char* end, bint nested, event_t* event, int* refusal
     ) noexcept nogil:
-        # One object, from its brace; `nested` is the `data` of the combined form.
+        # One object, from its brace; `nested` is the `data` of the combined form. Behind `data`, only a stream name
+        # is ours, and a second `data` is a duplicate.
         cdef bint closed = False
         cdef int escaped
-        cdef uint32_t field
-        cdef const char* key
+        cdef uint32_t foreign = F_STREAM | F_DATA if nested else 0
+        cdef const key_t* key
+        cdef const char* next
+        cdef text_t* text
         p = space_end(p + 1, end)
         if p < end and p[0] == c"}":
             return p + 1
         while not closed:
-            # The usual key is one letter, its quotes and the colon.
-            field = 0
-            if span(p, end) >= 5 and p[2] == c'"' and p[3] == c":" and p[0] == c'"':
-                field = field_of_letter(p[1])
-            if field != 0:
+            key = &UNKNOWN
+            if span(p, end) >= 5:
+                # The usual key is one letter, its quotes and the colon.
+                key = &LETTERS[short_key(p)]
+            if key.field != 0:
                 p = space_end(p + 4, end)
             else:
                 if p == end:
@@ -219,79 +206,80 @@ cdef class BinanceDecoder(Decoder):
                 if p[0] != c'"':
                     return refuse(refusal, REFUSED_SYNTAX)
                 escaped = 0
-                key = p + 1
-                p = string_end(key, end, &escaped, refusal)
-                if p == NULL:
+                next = string_end(p + 1, end, &escaped, refusal)
+                if next == NULL:
                     return NULL
                 event.escaped |= escaped
-                field = field_of_letter(key[0]) if span(key, p) == 1 else field_of(key, span(key, p))
-                p = colon_end(p + 1, end, refusal)
+                key = key_of(p + 1, span(p, next) - 1)
+                p = colon_end(next + 1, end, refusal)
                 if p == NULL:
                     return NULL
-            if nested and field & (F_STREAM | F_DATA) or not nested and event.is_wrapped and field != F_STREAM:
-                # Not ours there, except that a second `data` is a duplicate.
-                event.twice |= field & F_DATA if not nested else 0
-                field = 0
-            if field == 0:
+            if key.field & foreign or key.field == 0:
                 p = value_end(p, end, 1 + nested, refusal)
-            else:
-                event.twice |= event.seen & field
-                event.seen |= field
-                p = self.value(p, end, field, event, refusal)
+                if p == NULL:
+                    return NULL
+                p = separator_end(p, end, c"}", &closed, refusal)
+                if p == NULL:
+                    return NULL
+                continue
+            event.twice |= event.seen & key.field
+            event.seen |= key.field
+            next = NULL
+            if key.type == T_INTEGER:
+                next = integer_end(p, end, <int64_t*>(<char*>event + key.offset))
+            elif p < end and p[0] == c'"' and (key.type == T_TEXT or key.type == T_LEVELS):
+                escaped = 0
+                p += 1
+                next = string_end(p, end, &escaped, refusal)
+                if next == NULL:
+                    return NULL
+                text = <text_t*>(<char*>event + key.offset)
+                text.p = p
+                text.n = span(p, next)
+                if escaped:
+                    event.wrong |= key.field
+                elif key.field == F_S and event.entry == NULL:
+                    event.entry = self.find_symbol(p, text.n)
+                next += 1
+            p = next if next != NULL else self.unusual(p, end, key, event, refusal)
             if p == NULL:
                 return NULL
             p = separator_end(p, end, c"}", &closed, refusal)
             if p == NULL:
                 return NULL
+            if event.is_wrapped and not nested:
+                foreign = ~<uint32_t>(F_STREAM | F_DATA)
         return p
 
-    cdef const char* value(
-        self, const char* p, const char* end, uint32_t field, event_t* event, int* refusal
+    cdef const char* unusual(
+        self, const char* p, const char* end, const key_t* key, event_t* event, int* refusal
     ) noexcept nogil:
-        # Takes the value where it has the type we know for the key; marks it wrong and skips it otherwise.
+        # A value that is no text and no number. One of a type that no message we know has there is marked and skipped.
         cdef const char* next
-        cdef text_t* text
-        cdef int escaped = 0
-        if field & F_INTEGERS:
-            next = integer_end(p, end, integer_at(event, field))
-            if next != NULL:
-                return next
-        elif p < end and p[0] == c'"':
-            text = text_at(event, field)
-            if text != NULL:
-                p += 1
-                next = string_end(p, end, &escaped, refusal)
-                if next == NULL:
-                    return NULL
-                text.p = p
-                text.n = span(p, next)
-                if escaped:
-                    event.wrong |= field
-                elif field == F_S and event.entry == NULL:
-                    event.entry = self.find_symbol(p, text.n)
-                return next + 1
-        elif p < end and p[0] == c"[" and field & F_ARRAYS:
-            return self.array(p, end, field, event, refusal)
-        elif field == F_M:
+        if p < end and p[0] == c"[" and key.type == T_LEVELS:
+            return self.array(p, end, key, event, refusal)
+        if key.type == T_FLAG:
             next = value_end(p, end, 1, refusal)
             if next == NULL:
                 return NULL
             event.is_maker = p[0] == c"t"
             event.wrong |= 0 if p[0] == c"t" or p[0] == c"f" else F_M
             return next
-        elif field == F_DATA and p < end and p[0] == c"{" and event.seen & ~<uint32_t>(F_STREAM | F_DATA) == 0:
+        if key.type == T_OBJECT and p < end and p[0] == c"{" and event.seen & ~<uint32_t>(F_STREAM | F_DATA) == 0 \
+                and not event.is_wrapped:
             event.is_wrapped = True
             return self.fields(p, end, True, event, refusal)
-        event.wrong |= field
+        event.wrong |= key.field
         return value_end(p, end, 1 + event.is_wrapped, refusal)
 
     cdef const char* array(
-        self, const char* p, const char* end, uint32_t field, event_t* event, int* refusal
+        self, const char* p, const char* end, const key_t* key, event_t* event, int* refusal
     ) noexcept nogil:
         # An array of levels: parsed at once when the symbol is known, remembered otherwise. A refusal of a level is
         # kept, not returned: only the end of the message tells whether it was a book.
         cdef const char* next
-        cdef text_t* text = text_at(event, field)
+        cdef uint32_t field = key.field
+        cdef text_t* text = <text_t*>(<char*>event + key.offset)
         cdef bint is_bid = (field & (F_B | F_BIDS)) != 0
         cdef int code = 0
         event.arrays |= field

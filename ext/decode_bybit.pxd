@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int64_t, uint32_t
 
 from ext.decode cimport Decoder, symbol_t, text_t
@@ -28,6 +29,7 @@ cdef struct frame_t:
     symbol_t* entry   # NULL: not known yet, or not registered
 
 
+@cython.final
 cdef class BybitDecoder(Decoder):
     cdef int kind_of(self, frame_t* frame) noexcept nogil
     cdef int run(self, const char* p, Py_ssize_t n, int place, frame_t* frame) noexcept nogil

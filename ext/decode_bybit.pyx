@@ -5,6 +5,7 @@ message is, is decided behind its last byte. Every trade of a message is kept. `
 any other valid JSON are MSG_OTHER. A message whose `s` is not the symbol of its topic is refused.
 Source: Bybit v5 docs, "WebSocket Stream: Orderbook, Trade", read 2026-07.
 """
+cimport cython
 from libc.stdint cimport int32_t
 from libc.string cimport memcmp, memset
 
@@ -135,6 +136,7 @@ cdef inline const char* key_end(
     return colon_end(p + 1, end, refusal)
 
 
+@cython.final
 cdef class BybitDecoder(Decoder):
     """Decoder of one Bybit category (spot, linear: the same symbol has another grid in each)."""
 

@@ -37,6 +37,8 @@ cdef extern from "native/json.h" nogil:
     Py_ssize_t span "tw_span"(const char* from_, const char* to) noexcept
     # p behind the opening quote -> the closing quote.
     const char* string_end "tw_string_end"(const char* p, const char* end, int* escaped, int* refusal) noexcept
+    # The letter of `"x":` at p, 0 for anything else; reads 4 bytes.
+    unsigned char short_key "tw_short_key"(const char* p) noexcept
     # p at '-' or a digit -> behind the number.
     const char* number_end "tw_number_end"(const char* p, const char* end, int* refusal) noexcept
     # Unsigned whole number within int64 -> behind it; NULL for anything else, which is not yet a refusal.

@@ -164,6 +164,17 @@ static inline uint64_t tw_load8(const char *p) {
     return word;
 }
 
+/* The letter of a key of one letter with its quotes and its colon, `"x":`; 0 for anything else. Needs 4 bytes. */
+static inline unsigned char tw_short_key(const char *p) {
+    uint32_t word;
+    memcpy(&word, p, 4);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (word & 0xFFFF00FF) == 0x3A220022 ? (unsigned char)(word >> 8) : 0;
+#else
+    return p[0] == '"' && p[2] == '"' && p[3] == ':' ? (unsigned char)p[1] : 0;
+#endif
+}
+
 /* Whole number without sign that fits int64, not followed by a fraction or an exponent: the byte behind it.
    NULL for anything else, valid or not: the caller then skips it with tw_number_end or as another type. */
 static inline const char *tw_integer_end(const char *p, const char *end, int64_t *value) {

@@ -93,46 +93,44 @@ static inline __attribute__((target("ssse3"), always_inline)) __m128i tw_load16(
     return _mm_shuffle_epi8(bytes, _mm_loadu_si128((const __m128i *)(tw_shift_bytes + 32 - left)));
 }
 
-/* Text of at most 15 bytes up to its closing quote, at most 15 digits with the zeros added for the grid.
-   Returns the length of the text, 0 when the slow rules must decide. */
-static inline __attribute__((target("ssse3"), always_inline)) int tw_digits16(__m128i text, const tw_grid_t *grid,
-                                                                              int64_t *units) {
-    const __m128i digits = _mm_sub_epi8(text, _mm_set1_epi8('0'));
-    const unsigned quotes = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(text, _mm_set1_epi8('"')));
-    const unsigned others = 0xFFFF ^ (unsigned)_mm_movemask_epi8(
-                                         _mm_cmpeq_epi8(_mm_min_epu8(digits, _mm_set1_epi8(9)), digits));
-    const unsigned dots = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(text, _mm_set1_epi8('.')));
-    const int length = __builtin_ctz(quotes | 0x10000);
-    const int whole = __builtin_ctz(others | 0x10000);
-    const unsigned below = others & ((1u << length) - 1);
+#define TW_INLINE_SSSE3 static inline __attribute__((target("ssse3"), always_inline))
+
+TW_INLINE_SSSE3 unsigned tw_quotes(__m128i text) {
+    return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(text, _mm_set1_epi8('"')));
+}
+
+/* Text of `length` <= 15 bytes, at most 15 digits with the zeros added for the grid. 0 when the slow rules must
+   decide. */
+TW_INLINE_SSSE3 int tw_digits16(__m128i text, int length, const tw_grid_t *grid, int64_t *units) {
     const int decimals = grid->decimals;
-    /* Nothing but digits before the quote, or one point with digits on both sides. */
-    if (length > 15 || whole == 0 || (below & (below - 1)) || (below & ~dots) || (below && whole + 1 == length) ||
-        whole + decimals > 15)
-        return 0;
-    const __m128i kept =
-        _mm_and_si128(digits, _mm_loadu_si128((const __m128i *)(tw_keep_bytes + 16 - length)));
-    const unsigned nonzero = (unsigned)_mm_movemask_epi8(_mm_cmpgt_epi8(kept, _mm_setzero_si128()));
-    if ((uint64_t)nonzero >> (whole + 1 + decimals))
+    const __m128i digits = _mm_and_si128(_mm_sub_epi8(text, _mm_set1_epi8('0')),
+                                         _mm_loadu_si128((const __m128i *)(tw_keep_bytes + 16 - length)));
+    /* Behind the text are zeros, so `others` has the point or nothing. */
+    const __m128i valid = _mm_cmpeq_epi8(_mm_min_epu8(digits, _mm_set1_epi8(9)), digits);
+    const unsigned others = 0xFFFF ^ (unsigned)_mm_movemask_epi8(valid);
+    const unsigned dots = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(text, _mm_set1_epi8('.')));
+    const int whole = __builtin_ctz(others | (1u << length));
+    const unsigned nonzero = (unsigned)_mm_movemask_epi8(_mm_cmpgt_epi8(digits, _mm_setzero_si128()));
+    /* Nothing but digits, or one point with digits on both sides; nothing but zeros behind the grid. */
+    if ((others & (others - 1)) | (others & ~dots) | (whole == 0) | (whole + 1 == length && others) |
+        (whole + decimals > 15) || (uint64_t)nonzero >> (whole + 1 + decimals))
         return 0;
     /* Right-align, and from the point on take the byte behind it. */
     __m128i from = _mm_loadu_si128((const __m128i *)(tw_shift_bytes + whole + decimals));
     from = _mm_sub_epi8(from, _mm_cmpgt_epi8(from, _mm_set1_epi8((char)(whole - 1))));
-    const __m128i lined = _mm_shuffle_epi8(kept, from);
-    const __m128i pairs = _mm_maddubs_epi16(lined, _mm_set1_epi16(0x010A));
+    const __m128i pairs = _mm_maddubs_epi16(_mm_shuffle_epi8(digits, from), _mm_set1_epi16(0x010A));
     const __m128i fours = _mm_madd_epi16(pairs, _mm_set1_epi32(0x00010064));
     const __m128i packed = _mm_packs_epi32(fours, fours);
     const uint64_t eights = (uint64_t)_mm_cvtsi128_si64(_mm_madd_epi16(packed, _mm_set1_epi32(0x00012710)));
-    if (tw_on_grid((eights & 0xFFFFFFFF) * 100000000 + (eights >> 32), grid, units))
-        return 0;
-    return length;
+    return tw_on_grid((eights & 0xFFFFFFFF) * 100000000 + (eights >> 32), grid, units) == 0;
 }
 
 static __attribute__((target("ssse3"))) int tw_quoted_units_fast(const char *p, const char *end,
                                                                  const tw_grid_t *grid, const char **next,
                                                                  int64_t *units) {
-    int length = tw_digits16(tw_load16(p, end), grid, units);
-    if (length == 0)
+    const __m128i text = tw_load16(p, end);
+    const int length = __builtin_ctz(tw_quotes(text) | 0x10000);
+    if (length > 15 || length == 0 || !tw_digits16(text, length, grid, units))
         return tw_quoted_units(p, end, grid, next, units);
     *next = p + length;
     return 0;
@@ -147,27 +145,38 @@ static __attribute__((target("ssse3"))) int32_t tw_levels_canonical(const char *
     const tw_grid_t px = symbol->px, qty = symbol->qty;
     int32_t count = 0;
     while (count < room && end - p >= 12) {
-        int64_t ticks, lots;
-        if (p[0] != '[' || p[1] != '"')
+        /* The quotes of a whole level at once: where one ends decides where the next begins, and nothing else may be
+           on that path. Behind `["` stand the end of the price, the begin and the end of the quantity. */
+        const __m128i head = tw_load16(p + 2, end);
+        const __m128i tail = tw_load16(end - p >= 18 ? p + 18 : end, end);
+        unsigned quotes = tw_quotes(head) | tw_quotes(tail) << 16;
+        const int px_end = __builtin_ctz(quotes | 0x80000000);
+        quotes &= quotes - 1;
+        quotes &= quotes - 1;
+        if (quotes == 0 || px_end == 0 || px_end > 15)
             break;
-        int length = tw_digits16(tw_load16(p + 2, end), &px, &ticks);
-        const char *q = p + 2 + length;
-        if (length == 0 || end - q < 6 || q[1] != ',' || q[2] != '"')
+        const int qty_end = __builtin_ctz(quotes);
+        const char *const quote = p + 2 + px_end;
+        const char *const last = p + 2 + qty_end;
+        const int length = qty_end - px_end - 3;
+        if (length < 1 || length > 15 || end - last < 3)
             break;
-        length = tw_digits16(tw_load16(q + 3, end), &qty, &lots);
-        q += 3 + length;
-        if (length == 0 || end - q < 3 || q[1] != ']')
+        if (p[0] != '[' || p[1] != '"' || quote[1] != ',' || quote[2] != '"' || last[1] != ']')
             break;
-        if (q[2] != ',' && q[2] != ']')
+        if (!tw_digits16(head, px_end, &px, &out[count].px_ticks) ||
+            !tw_digits16(tw_load16(quote + 3, end), length, &qty, &out[count].qty_lots))
             break;
-        out[count].px_ticks = ticks;
-        out[count].qty_lots = lots;
-        count++;
-        p = q + 3;
-        if (q[2] == ']') {
+        if (last[2] == ',') {
+            p = last + 3;
+        } else if (last[2] == ']') {
+            p = last + 3;
             *closed = 1;
+        } else {
             break;
         }
+        count++;
+        if (*closed)
+            break;
     }
     *at = p;
     return count;
