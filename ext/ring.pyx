@@ -226,6 +226,20 @@ cdef class Ring:
         """Append one record; its sequence, or a negative code of CODES. Producer thread only."""
         return self.append_c(kind, source, ts_ns, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
 
+    def append_many(self, kind: int, source: int, ts_ns: int, payload: bytes, count: int) -> int:
+        """Append the same record `count` times or until the ring refuses; how many. For benchmarks: no Python between."""
+        cdef const char* at = PyBytes_AS_STRING(payload)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
+        cdef int kind_ = kind
+        cdef int source_ = source
+        cdef int64_t ts = ts_ns
+        cdef int64_t wanted = count
+        cdef int64_t done = 0
+        with nogil:
+            while done < wanted and self.append_c(kind_, source_, ts, at, size) > 0:
+                done = done + 1
+        return done
+
     cdef int split_c(self, char* tape, char* ledger, uint64_t room, uint64_t max_bytes, split_t* out) noexcept nogil:
         # Copy whole records from tail on, tape records to `tape`, ledger records to `ledger`; each has `room` bytes.
         # Does not free them: release_c does, once they are durable. Number of records, or RING_CORRUPT.
