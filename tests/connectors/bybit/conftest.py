@@ -75,6 +75,9 @@ class World:
     """One connector with a scripted venue. `answers` maps a path to the result of its REST answer, or to a full
     envelope, or to a status; `now_ns` only moves when a test moves it."""
 
+    linear_row = LINEAR_ROW
+    spot_row = SPOT_ROW
+
     def __init__(self, *, credentials: Credentials | None = None, specs: list[InstrumentSpec] | None = None,
                  **settings: Any) -> None:  # fmt: skip
         self.now_ns = START_NS
