@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from engine.instrument import Instrument, atoms_from_text, exact_units
 from engine.types import InstrumentKind, Market
 from engine.types import Venue as VenueId
@@ -13,6 +15,7 @@ from tools.exchange.core import ApiKey, VenueCore
 from tools.exchange.front import Front, Sink
 from tools.exchange.market import SyntheticMarket
 from tools.exchange.model import Listing, Policy
+from tools.exchange.playback import Playback, Recording, open_recordings
 from tools.exchange.settings import AccountSettings, ExchangeSettings, ListingSettings, rate_e8
 
 MARKETS = {"spot": Market.SPOT, "linear": Market.LINEAR}
@@ -114,7 +117,11 @@ def build_fronts(settings: ExchangeSettings, cores: dict[str, VenueCore], sink: 
     }
 
 
-def build_source(settings: ExchangeSettings, cores: dict[str, VenueCore]) -> SyntheticMarket | None:
+def build_source(
+    settings: ExchangeSettings, cores: dict[str, VenueCore], recordings: list[Recording]
+) -> SyntheticMarket | Playback | None:
+    if settings.market == "playback":
+        return Playback(recordings, cores, settings.playback_speed)
     if settings.market != "synthetic":
         return None
     market = SyntheticMarket(settings.synthetic, settings.seed)
@@ -122,3 +129,17 @@ def build_source(settings: ExchangeSettings, cores: dict[str, VenueCore]) -> Syn
         for listing in core.listings:
             market.add(core, name, listing)
     return market
+
+
+def recorded(settings: ExchangeSettings) -> tuple[ExchangeSettings, list[Recording]]:
+    """Open the recordings of a playback; a venue that was recorded lists what was recorded."""
+    if settings.market != "playback":
+        return settings, []
+    recordings = open_recordings(settings.recordings)
+    rows: dict[tuple[str, str, str], ListingSettings] = {}
+    for recording in recordings:
+        for row in recording.listing_settings():
+            rows[row.venue, row.market, row.symbol] = row
+    played = {row.venue for row in rows.values()}
+    kept = [row for row in settings.listings if row.venue not in played]
+    return msgspec.structs.replace(settings, listings=[*rows.values(), *kept]), recordings

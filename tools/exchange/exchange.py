@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from tools.exchange.assemble import build_cores, build_fronts, build_source, recorded
 from tools.exchange.control import Control
 from tools.exchange.core import VenueCore
 from tools.exchange.faults import ConnectionAct, FaultPlan, Venue
 from tools.exchange.frames import channel_of_path, venue_of_path
 from tools.exchange.front import Front, HttpAnswer, Payload
-from tools.exchange.market import SyntheticMarket
 from tools.exchange.settings import ExchangeSettings
 
 FOREVER: Final = 2**63 - 1
+PLAYBACK_STEP_MS: Final = 5
 
 
 class Shell(Protocol):
@@ -98,8 +99,7 @@ class Exchange:
     """One process' worth of venues. `cores` and `fronts` are by venue name."""
 
     def __init__(self, settings: ExchangeSettings, shell: Shell, now_ns: int) -> None:
-        from tools.exchange.assemble import build_cores, build_fronts, build_source
-
+        settings, recordings = recorded(settings)
         self.settings = settings
         self.started_ns = now_ns
         self.conns: dict[int, Conn] = {}
@@ -108,8 +108,8 @@ class Exchange:
         self.shell = shell
         self.cores: dict[str, VenueCore] = build_cores(settings, now_ns)
         self.fronts: dict[str, Front] = build_fronts(settings, self.cores, self.sink)
-        self.source: Source | SyntheticMarket | None = build_source(settings, self.cores)
-        self._step_ns = settings.synthetic.step_ms * 1_000_000
+        self.source: Source | None = build_source(settings, self.cores, recordings)
+        self._step_ns = (PLAYBACK_STEP_MS if recordings else settings.synthetic.step_ms) * 1_000_000
         self._next_step_ns = now_ns
         for name, core in self.cores.items():
             self.plan.venues[name] = Venue(core.hooks, getattr(self.fronts[name], "limits", None))

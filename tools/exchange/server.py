@@ -35,6 +35,7 @@ EX_USAGE: Final = 64
 EX_UNAVAILABLE: Final = 69
 EX_CONFIG: Final = 78
 
+RECORDING_HELP: Final = "recording to play back: a folder, or files of one session separated by commas; repeatable"
 NS: Final = 1_000_000_000
 WRITE_LIMIT: Final = 16 << 20
 """Bytes a slow reader may leave in its socket before it is cut: venues do the same."""
@@ -315,7 +316,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one and prints it")
     parser.add_argument("--seed", type=int, help="seed of market, faults and event order")
     parser.add_argument("--market", choices=("synthetic", "playback", "none"))
-    parser.add_argument("--recording", action="append", default=[], help="recording to play back; may be repeated")
+    parser.add_argument("--recording", action="append", default=[], metavar="FILES", help=RECORDING_HELP)
     parser.add_argument("--speed", type=float, help="playback speed, 1 is real time")
     parser.add_argument("--faults", default="", help=f"comma-separated: {', '.join(sorted(PRESETS))}")
     parser.add_argument("--for", dest="for_s", type=float, default=0.0, metavar="SECONDS", help="stop after that long")
@@ -363,7 +364,11 @@ def run(args: argparse.Namespace) -> int:
         server = Server(settings)
         return await server.run(announce=True, ready_file=args.ready_file, for_s=args.for_s)
 
-    return uvloop.run(serve())
+    try:
+        return uvloop.run(serve())
+    except ConfigError as error:
+        print(f"exchange: {error}", file=sys.stderr)
+        return EX_CONFIG
 
 
 def main(argv: list[str] | None = None) -> int:
