@@ -1,7 +1,7 @@
 """Time book updates a level and depth walks; every depth message of every venue passes here before any decision.
 
-Units: ns a level (ns a call for the walk), least and median of repeats; the loop over messages is in C. Levels come from
-a seeded near-touch walk and, where recordings are at hand, from the USD-M stream.
+Units: ns a level (ns a call for the walk), least and median of repeats; the loop over messages is in C. Levels come
+from a seeded near-touch walk and, where recordings are at hand, from the USD-M stream.
 Run: python bench/bench_book.py [--captures DIR]. Must: apply <= 12 ns a level, aim 8.
 """
 

@@ -1,5 +1,8 @@
+from typing import Self, final
+
+@final
 class Book:
-    def __init__(self, window_bits: int = 16) -> None: ...
+    def __new__(cls, window_bits: int = 16) -> Self: ...
     @property
     def best_bid_px(self) -> int: ...
     @property

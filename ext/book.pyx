@@ -9,6 +9,7 @@ Units: px in ticks, qty in lots, time in ns. Memory is taken at construction; on
 Not thread-safe.
 """
 
+cimport cython
 from libc.limits cimport INT_MAX
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -511,6 +512,7 @@ cdef int fill_levels(level_t* levels, list pairs) except -1:
     return 0
 
 
+@cython.final
 cdef class Book:
     """L2 book of one instrument. `window_bits`: 2**window_bits ticks around the mid are kept flat.
 

@@ -1,4 +1,4 @@
-from typing import Final
+from typing import Final, Self, final
 
 from ext.book import Book
 
@@ -25,12 +25,13 @@ SELF_MATCH: Final[int]
 LOSS_LIMIT: Final[int]
 REASONS: Final[dict[int, str]]
 
+@final
 class Gate:
     is_killed: bool
     is_reduce_only: bool
     loss_atoms: int
 
-    def __init__(self, instruments: int, underlyings: int, strategies: int) -> None: ...
+    def __new__(cls, instruments: int, underlyings: int, strategies: int) -> Self: ...
     def define(
         self,
         index: int,

@@ -12,6 +12,7 @@ Units: px in ticks, qty in lots, money in atoms of the quote currency, exposure 
 Cost: about 100 ns a check, no allocation. Source: RTS 6 Art. 15, SEC 15c3-5; controls C01 to C10 and C17.
 """
 
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
@@ -136,6 +137,7 @@ cdef inline int64_t bucket_of(const order_t* order) noexcept nogil:
     return <int64_t>(hashed % BUCKETS)
 
 
+@cython.final
 cdef class Gate:
     """See the module. One gate an engine; `index` is Instrument.index, `strategy` and `underlying` are dense too."""
 

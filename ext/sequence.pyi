@@ -1,4 +1,4 @@
-from typing import Final
+from typing import Final, final
 
 from ext.book import Book
 from ext.decode import Decoder
@@ -20,6 +20,7 @@ OUT_CROSSED: Final[int]
 OUT_NO_MEMORY: Final[int]
 OUTCOMES: Final[dict[int, str]]
 
+@final
 class SequencedBook:
     def __init__(self, rule: int, book: Book, max_depth: int = 0) -> None: ...
     @property
@@ -39,6 +40,7 @@ class SequencedBook:
         recv_ts_ns: int = 0,
     ) -> int: ...
 
+@final
 class Feed:
     def __init__(self, decoder: Decoder) -> None: ...
     @property

@@ -8,6 +8,7 @@ Sources: Binance spot and USD-M, "How to manage a local order book correctly" (d
 orderbook.{depth}.{symbol} (docs read 2026-11).
 """
 
+cimport cython
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
@@ -182,6 +183,7 @@ cdef int sequence_on_rest_snapshot(sequence_t* seq, const md_msg_t* msg, int64_t
 
 # --- the Python face ----------------------------------------------------------------------------------------------
 
+@cython.final
 cdef class SequencedBook:
     """One book and the rule its messages follow. `max_depth`: levels a side of a depth-limited feed (Bybit)."""
 
@@ -243,6 +245,7 @@ cdef class SequencedBook:
         }
 
 
+@cython.final
 cdef class Feed:
     """One decoder and the sequenced books that it feeds, by instrument slot."""
 
@@ -259,7 +262,7 @@ cdef class Feed:
         free(self.sequences)
 
     def add(self, int slot, int rule, Book book not None, int max_depth=0):
-        """Feed `book` from messages whose symbol the decoder knows as `slot`. Again: replaces the book and its state."""
+        """Feed `book` from messages whose symbol the decoder knows as `slot`. Again: replaces book and state."""
         cdef SequencedBook sequenced = SequencedBook(rule, book, max_depth)
         if not 0 <= slot < 65_536:
             raise ValueError(f"sequence: slot must be 0..65535, was {slot}")

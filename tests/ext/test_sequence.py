@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import random
+from typing import Any
+
 import pytest
 
 from engine.types import NO_PX
 from ext import sequence
 from ext.book import Book
+from ext.decode_binance import BinanceDecoder
+from ext.decode_bybit import BybitDecoder
+from ext.scan import REFUSALS
 from ext.sequence import (
     OUT_APPLIED,
+    OUT_BBO,
     OUT_CROSSED,
     OUT_GAP,
+    OUT_OTHER,
     OUT_REPEAT,
     OUT_SNAPSHOT,
     OUT_STALE,
+    OUT_TRADE,
     OUT_UNSYNCED,
     RULE_BINANCE_SPOT,
     RULE_BINANCE_USDM,
     RULE_BYBIT,
+    Feed,
     SequencedBook,
 )
 
@@ -200,3 +211,191 @@ def test_unknown_rule_is_refused() -> None:
 def test_every_outcome_has_a_name() -> None:
     codes = {value for name, value in vars(sequence).items() if name.startswith("OUT_")}
     assert codes == set(sequence.OUTCOMES)
+
+
+# --- the feed: bytes in, outcome out ---------------------------------------------------------------------------------
+
+
+def compact(message: Any) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def depth_update(first: int, last: int, bids: list[list[str]], symbol: str = "BTCUSDT") -> bytes:
+    return compact({"e": "depthUpdate", "E": 1_700_000_000_000, "s": symbol, "U": first, "u": last, "b": bids, "a": []})
+
+
+def rest_depth(last_update_id: int) -> bytes:
+    return compact({"lastUpdateId": last_update_id, "bids": [["100.00", "5.000"]], "asks": [["101.00", "6.000"]]})
+
+
+def bybit_book(kind: str, u: int, bids: list[list[str]], asks: list[list[str]], symbol: str = "BTCUSDT") -> bytes:
+    levels = {"s": symbol, "b": bids, "a": asks, "u": u, "seq": u * 10}
+    topic = f"orderbook.50.{symbol}"
+    return compact({"topic": topic, "type": kind, "ts": 1_700_000_000_050, "data": levels, "cts": 1_700_000_000_048})
+
+
+def binance_feed(rule: int = RULE_BINANCE_SPOT) -> Feed:
+    decoder = BinanceDecoder()
+    decoder.add_symbol("BTCUSDT", 3, 2, 1, 3, 1)
+    feed = Feed(decoder)
+    feed.add(3, rule, Book(8))
+    return feed
+
+
+def test_feed_buffers_nothing_and_heals_by_snapshot_and_replay() -> None:
+    feed = binance_feed()
+    book = feed.book(3)
+    frames = [depth_update(8, 9, [["99.00", "1"]]), depth_update(10, 12, [["99.50", "2"]])]
+    assert [feed.on_frame(frame, 1) for frame in frames] == [OUT_UNSYNCED, OUT_UNSYNCED]
+    assert feed.slot == 3
+    assert feed.on_snapshot(3, rest_depth(9), 2) == OUT_SNAPSHOT
+    assert [feed.on_frame(frame, 3) for frame in frames] == [OUT_STALE, OUT_APPLIED]
+    assert book.levels(1) == [(10_000, 5000), (9950, 2000)]
+    assert (book.exch_ts_ns, book.recv_ts_ns, book.last_seq) == (1_700_000_000_000 * 10**6, 3, 12)
+    assert feed.on_frame(depth_update(14, 15, []), 4) == OUT_GAP
+    assert not book.is_valid
+    assert feed.counters(3)["gaps"] == 1
+
+
+def test_feed_gives_best_bid_and_ask_and_trades_of_the_last_message() -> None:
+    feed = binance_feed()
+    ticker = {"u": 400, "s": "BTCUSDT", "b": "100.00", "B": "5.000", "a": "101.50", "A": "6.100"}
+    assert feed.on_frame(compact(ticker), 1) == OUT_BBO
+    assert feed.bbo == (10_000, 5000, 10_150, 6100)
+    assert feed.decoder.last_seq == 400
+    trade = {"e": "trade", "E": 5, "s": "BTCUSDT", "t": 1, "p": "100.10", "q": "0.002", "T": 4, "m": True, "M": True}
+    assert feed.on_frame(compact(trade), 1) == OUT_TRADE
+    assert feed.trades == [(-1, 10_010, 2, 4_000_000)]
+
+
+def test_feed_leaves_other_messages_to_the_cold_path() -> None:
+    feed = binance_feed()
+    assert feed.on_frame(b'{"result":null,"id":1}', 1) == OUT_OTHER
+    assert feed.slot == -1
+    assert feed.unknown_count == 0
+
+
+def test_feed_counts_market_data_of_instruments_it_does_not_know() -> None:
+    feed = binance_feed()
+    feed.decoder.add_symbol("ETHUSDT", 7, 2, 1, 3, 1)
+    for symbol in ("ETHUSDT", "XRPUSDT"):
+        assert feed.on_frame(depth_update(1, 2, [], symbol), 1) == OUT_OTHER
+    assert feed.slot == -1
+    assert feed.unknown_count == 2
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", b"{", b'{"e":"depthUpdate","s":"BTCUSDT"}', depth_update(1, 2, [["1.001", "1"]])]
+)
+def test_feed_hands_on_the_decoders_refusal_and_touches_no_book(frame: bytes) -> None:
+    feed = binance_feed()
+    feed.on_snapshot(3, rest_depth(1), 1)
+    outcome = feed.on_frame(frame, 1)
+    assert outcome in REFUSALS
+    assert feed.book(3).is_valid
+    assert feed.book(3).last_seq == 1
+
+
+def test_feed_refuses_a_snapshot_that_cannot_be_read() -> None:
+    feed = binance_feed()
+    assert feed.on_snapshot(3, b'{"code":-1121,"msg":"Invalid symbol."}', 1) <= 0
+    assert not feed.book(3).is_valid
+    with pytest.raises(KeyError, match="slot 4 has no book"):
+        feed.on_snapshot(4, rest_depth(1), 1)
+
+
+def test_feed_keeps_the_slots_apart() -> None:
+    decoder = BybitDecoder()
+    feed = Feed(decoder)
+    for slot, symbol in ((0, "BTCUSDT"), (40, "ETHUSDT")):
+        decoder.add_symbol(symbol, slot, 1, 1, 3, 1)
+        feed.add(slot, RULE_BYBIT, Book(8), 50)
+        assert feed.on_frame(bybit_book("snapshot", 7, [["10.0", "1"]], [["11.0", "1"]], symbol), 1) == OUT_SNAPSHOT
+        assert feed.slot == slot
+    assert feed.on_frame(bybit_book("delta", 9, [], [], "ETHUSDT"), 2) == OUT_GAP
+    assert feed.book(0).is_valid
+    assert not feed.book(40).is_valid
+    assert feed.sequenced(1) is None
+    assert feed.sequenced(99) is None
+
+
+def test_adding_a_slot_again_starts_its_book_anew() -> None:
+    feed = binance_feed()
+    feed.on_snapshot(3, rest_depth(9), 1)
+    feed.add(3, RULE_BINANCE_SPOT, Book(8))
+    assert feed.on_frame(depth_update(10, 11, []), 1) == OUT_UNSYNCED
+
+
+def test_slot_out_of_range_is_refused() -> None:
+    for slot in (-1, 65_536):
+        with pytest.raises(ValueError, match=r"slot must be 0\.\.65535"):
+            binance_feed().add(slot, RULE_BINANCE_SPOT, Book(8))
+
+
+# --- any order of messages -------------------------------------------------------------------------------------------
+
+
+class Exchange:
+    """The venue's side: one true book, its updates numbered as the rule's venue numbers them."""
+
+    def __init__(self, rule: int, rng: random.Random) -> None:
+        self.rule, self.rng, self.last, self.prev = rule, rng, 1000, 1000
+        self.sides: dict[int, dict[int, int]] = {1: {}, -1: {}}
+        self.history: list[dict[int, dict[int, int]]] = []
+
+    def update(self) -> dict[str, Any]:
+        rng = self.rng
+        skip = rng.choice((0, 0, 5)) if self.rule == RULE_BINANCE_USDM else 0
+        span = 0 if self.rule == RULE_BYBIT else rng.randint(0, 4)
+        first, last, prev = self.last + 1 + skip, self.last + 1 + skip + span, self.last
+        changes = {side: [(100 - side * rng.randint(1, 40), rng.randint(0, 9)) for _ in range(3)] for side in (1, -1)}
+        for side, levels in changes.items():
+            self.sides[side].update(levels)
+            self.sides[side] = {px: qty for px, qty in self.sides[side].items() if qty}
+        self.last = last
+        return {"first_seq": first, "last_seq": last, "prev_seq": prev, "bids": changes[1], "asks": changes[-1]}
+
+    def snapshot(self) -> dict[str, Any]:
+        bids, asks = (list(self.sides[side].items()) for side in (1, -1))
+        is_rest = self.rule != RULE_BYBIT
+        return {
+            "first_seq": self.last, "last_seq": self.last, "bids": bids, "asks": asks,
+            "is_rest": is_rest, "is_snapshot": True,
+        }  # fmt: skip
+
+    def levels(self, side: int) -> list[tuple[int, int]]:
+        return sorted(self.sides[side].items(), key=lambda level: -side * level[0])
+
+
+@pytest.mark.parametrize("rule", [RULE_BINANCE_SPOT, RULE_BINANCE_USDM, RULE_BYBIT])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_valid_book_is_the_venues_book_whatever_the_network_does(rule: int, seed: int) -> None:
+    """Messages are lost, repeated and swapped; a book that calls itself valid equals the true one at its sequence."""
+    rng = random.Random(seed)
+    exchange, seq = Exchange(rule, rng), SequencedBook(rule, Book(8))
+    truth: dict[int, tuple[list[tuple[int, int]], list[tuple[int, int]]]] = {}
+    pending: list[dict[str, Any]] = []
+    valid_count = gap_count = 0
+    for _ in range(400):
+        pending.append(exchange.update())
+        truth[exchange.last] = (exchange.levels(1), exchange.levels(-1))
+        fate = rng.random()
+        if fate < 0.04:
+            pending.pop()  # lost
+        elif fate < 0.08:
+            pending.append(pending[-1])  # twice
+        elif fate < 0.12:
+            continue  # late: goes after the next one
+        while pending:
+            was_valid = seq.book.is_valid
+            outcome = seq.on_message(**pending.pop())
+            gap_count += outcome == OUT_GAP
+            assert seq.book.is_valid == (was_valid and outcome != OUT_GAP)
+            if seq.book.is_valid:
+                valid_count += 1
+                assert (seq.book.levels(1), seq.book.levels(-1)) == truth[seq.book.last_seq]
+        if not seq.book.is_valid and rng.random() < 0.5:
+            assert seq.on_message(**exchange.snapshot()) == OUT_SNAPSHOT
+        seq.book._check()
+    assert valid_count > 100
+    assert gap_count == seq.counters["gaps"] > 5
