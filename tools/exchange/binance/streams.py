@@ -22,7 +22,7 @@ from tools.exchange.model import BookChange, Event, Listing, PublicTrade
 NS_PER_MS: Final = 1_000_000
 SPOT_SPEEDS: Final = {"": 1000, "100ms": 100}
 USDM_SPEEDS: Final = {"": 250, "100ms": 100, "250ms": 250, "500ms": 500, "0ms": 0}
-PUBLIC_KINDS: Final = ("bookTicker", "depth", "partial", "rpiDepth")
+PUBLIC_KINDS: Final = ("bookTicker", "depth", "rpiDepth", "trade")
 
 
 @dataclass(slots=True, eq=False)

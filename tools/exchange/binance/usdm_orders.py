@@ -194,7 +194,9 @@ class UsdmOrders:
     def batch_cancel(self, request: Request) -> list[Json]:
         params = request.params
         symbol = params.need("symbol")
-        ids, clients = params.rows("orderIdList"), params.rows("origClientOrderIdList")
+        # The lower-case names are older and still taken: clients send them.
+        ids = params.rows("orderIdList") or params.rows("orderidlist")
+        clients = params.rows("origClientOrderIdList") or params.rows("origclientorderidlist")
         if bool(ids) == bool(clients) or len(ids) + len(clients) > 10:
             raise ApiError(-1128, "Combination of optional parameters invalid.")
         rows = [{"symbol": symbol, "orderId": value} for value in ids]
