@@ -92,7 +92,10 @@ class Pipeline:
     def start(self, ts_ns: int) -> None:
         self.now_ns = ts_ns
         self.core.on_utc_offset(self.core.utc_offset_ns, ts_ns)
-        for connector in self.connectors.values():
+        for venue, connector in self.connectors.items():
+            for spec in self.core.config.specs(venue):
+                self._guarded(connector.subscribe_order_book, spec.index, ts_ns)
+                self._guarded(connector.subscribe_trades, spec.index, ts_ns)
             self._guarded(connector.start, ts_ns)
 
     def on_frame(self, channel: int, payload: bytes, ts_ns: int) -> None:
