@@ -105,11 +105,13 @@ def send_command(path: Path, name: str, args: Mapping[str, str] | None = None, t
     request = json.dumps({"command": name, "args": dict(args or {})}).encode()
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
-            client.settimeout(timeout_s)
+            # Blocking while it connects: with a timeout, a full queue would be an error at once.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout_s))
             _at_short_path(path, client.connect)
+            client.settimeout(timeout_s)
             client.send(request)
             reply = json.loads(client.recv(1 << 20))
-    except TimeoutError:
+    except (TimeoutError, BlockingIOError):
         raise ControlError(f"{path}: the engine did not answer in {timeout_s} s") from None
     except (OSError, ValueError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -117,6 +119,10 @@ def send_command(path: Path, name: str, args: Mapping[str, str] | None = None, t
     if not reply.get("ok"):
         raise ControlError(f"{path}: {reply.get('error')}")
     return reply.get("result")
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
 
 
 def _bind(path: Path) -> socket.socket:

@@ -217,7 +217,7 @@ class EngineLoop:
         for task in pending:
             task.cancel()
         loop.run_until_complete(asyncio.wait(pending, timeout=0.5) if pending else asyncio.sleep(0))
-        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0.002))
         self._notifier.close()
         asyncio.set_event_loop(None)
         loop.close()

@@ -10,8 +10,11 @@ has the tape alone, answers every call alike.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
 import os
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -22,7 +25,10 @@ from engine.http import HttpClient
 from ext.listener import Listener
 
 CONNECT_TIMEOUT_S = 10.0
+ADDRESS_TIMEOUT_S = 4.0  # of one address of a host that has several
 CLOSE_TIMEOUT_S = 2.0
+UNACKED_TIMEOUT_MS = 10_000
+SO_BUSY_POLL = 46
 MAX_FRAME_BYTES = 16_777_216
 
 # Its INFO lines carry addresses, and addresses may carry listen keys.
@@ -50,10 +56,11 @@ class Inputs(Protocol):
 class _Channel:
     """A socket from `connect` to its end. `listener` is None while it connects."""
 
-    __slots__ = ("listener", "reason", "task")
+    __slots__ = ("listener", "reason", "sock", "task")
 
     def __init__(self) -> None:
         self.listener: Listener | None = None
+        self.sock: socket.socket | None = None
         self.reason = ""
         self.task: asyncio.Task[None] | None = None
 
@@ -159,15 +166,44 @@ class LoopWire:
                     max_frame_size=MAX_FRAME_BYTES,
                     max_redirects=0,
                     extra_headers=headers,
+                    socket_factory=lambda parsed: self._open_socket(entry, parsed.host, parsed.port),
                 )
         except (Exception, asyncio.CancelledError) as error:
             # Once the listener was told of the connection, its end comes from there too.
             if entry.listener is None:
+                # picows leaves the transport of a handshake that was given up open: its end makes it close.
+                if entry.sock is not None:
+                    with contextlib.suppress(OSError):
+                        entry.sock.shutdown(socket.SHUT_RDWR)
                 self._failed(channel, entry, entry.reason or reason_of(error))
             else:
                 listener.abort()
         finally:
             self.connecting_count -= 1
+
+    async def _open_socket(self, entry: _Channel, host: str, port: int) -> socket.socket:
+        addresses = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for index, (family, kind, protocol, _, address) in enumerate(addresses):
+            sock = entry.sock = socket.socket(family, kind, protocol)
+            try:
+                self._set_options(sock)
+                async with asyncio.timeout(ADDRESS_TIMEOUT_S):
+                    await self._loop.sock_connect(sock, address)
+                return sock
+            except BaseException as error:
+                sock.close()
+                if not isinstance(error, OSError | TimeoutError) or index == len(addresses) - 1:
+                    raise
+        raise OSError(errno.ENOENT, "no address")
+
+    def _set_options(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A peer that vanished is noticed by the first message that it does not acknowledge, not after minutes.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKED_TIMEOUT_MS)
+        if self._busy_poll_us:
+            with contextlib.suppress(OSError):  # needs CAP_NET_ADMIN above the system's own figure
+                sock.setsockopt(socket.SOL_SOCKET, SO_BUSY_POLL, self._busy_poll_us)
 
     def _failed(self, channel: int, entry: _Channel, reason: str) -> None:
         if self._channels.get(channel) is entry:
@@ -180,8 +216,6 @@ class LoopWire:
             listener.abort()
             return
         entry.listener = listener
-        if self._busy_poll_us:
-            listener.set_busy_poll(self._busy_poll_us)
         if entry.reason:  # closed while the last bytes of the handshake were under way
             listener.close(entry.reason)
             return

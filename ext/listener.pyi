@@ -40,8 +40,6 @@ class Listener(WSListener):
         """Drop the connection at once; `on_disconnected` follows."""
     def detach(self) -> None:
         """Never call the handler again."""
-    def set_busy_poll(self, micros: int) -> bool:
-        """Set SO_BUSY_POLL on the socket; False where the kernel refuses."""
     @property
     def channel(self) -> int: ...
     @property

@@ -9,8 +9,6 @@ Pointers into picows' read buffer live until `on_ws_frame` returns; none is kept
 the 14 bytes before the message and masks the message in place, hence the buffer of our own. Rule: RFC 6455; picows 2.3.
 """
 
-import socket
-
 import picows
 from picows import WSCloseCode as CloseCodes
 
@@ -38,7 +36,6 @@ cdef enum:
     SMALLEST = 4096
     PROTOCOL_ERROR = 1002
     MESSAGE_TOO_BIG = 1009
-    SO_BUSY_POLL = 46
 
 # Struct sizes are checked by Cython at import, the order of virtual methods is not: a call would land elsewhere.
 if not picows.__version__.startswith("2.3."):
@@ -258,14 +255,6 @@ cdef class Listener(WSListener):
 
     def detach(self):
         self.is_detached = True
-
-    def set_busy_poll(self, int micros):
-        sock = self.transport.underlying_transport.get_extra_info("socket")
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, SO_BUSY_POLL, micros)
-        except OSError:
-            return False
-        return True
 
     @property
     def is_connected(self):
