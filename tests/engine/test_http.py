@@ -7,7 +7,6 @@ import gzip
 import random
 import ssl
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from engine.http_parser import HttpError, ResponseParser
 
 SECOND = 1_000_000_000
 MS = 1_000_000
+MakeCertificate = Callable[[str], tuple[Path, Path]]
 Answer = tuple[int, dict[str, str], bytes]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Mbx-Used-Weight-1M: 7\r\n\r\nok"
 
@@ -446,33 +446,6 @@ def test_error_of_a_callback_reaches_the_error_hook_and_not_the_connection() -> 
 # --- TLS ------------------------------------------------------------------------------------------------------------
 
 
-def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed certificate for `name`, which is its own authority."""
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
-        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder / "cert.pem", folder / "key.pem"
-
-
 @pytest.mark.parametrize(
     ("name", "is_trusted", "version", "expected"),
     [
@@ -489,9 +462,9 @@ def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_certificate_name_and_version_are_verified(
-    tmp_path: Path, name: str, is_trusted: bool, version: ssl.TLSVersion, expected: bytes
+    make_certificate: MakeCertificate, name: str, is_trusted: bool, version: ssl.TLSVersion, expected: bytes
 ) -> None:
-    certificate, key = make_certificate(tmp_path, name)
+    certificate, key = make_certificate(name)
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     served.load_cert_chain(certificate, key)
     if version is ssl.TLSVersion.TLSv1_1:
