@@ -28,7 +28,7 @@ from connectors.session import MINUTE, MS, SECOND
 from engine.events import Balance, Fill, FundingPaid, OrderReport, PositionReport, VenueRefused
 from engine.ids import cl_ord_id_from_text
 from engine.instrument import atoms_from_text
-from engine.types import ExecType, Venue
+from engine.types import ExecType, Market, Venue
 
 EmitReport = Callable[[OrderReport, int, int], None]
 
@@ -46,6 +46,7 @@ class Wallets:
         self._ctx = ctx
         self.spot: dict[str, tuple[int, int]] = {}  # asset -> free, locked
         self.usdm: dict[str, tuple[int, int]] = {}  # asset -> wallet balance, available
+        self.loaded: set[Market] = set()  # markets whose whole wallet was read once
 
     def set_spot(self, asset: str, free: str, locked: str) -> None:
         self.spot[asset] = (atoms_from_text(free), atoms_from_text(locked))
@@ -58,6 +59,11 @@ class Wallets:
         was, available = self.usdm.get(asset, (0, 0))
         now = atoms_from_text(wallet)
         self.usdm[asset] = (now, max(0, available + now - was))
+
+    def tell(self, asset: str, recv_ts_ns: int, exch_ts_ns: int) -> None:
+        """A wallet changed. Nothing is told before both are known: half an account is not a balance."""
+        if len(self.loaded) == len(self._ctx.sides):
+            self._ctx.emit(self.balance(asset, recv_ts_ns, exch_ts_ns))
 
     def balance(self, asset: str, recv_ts_ns: int, exch_ts_ns: int = 0) -> Balance:
         free, locked = self.spot.get(asset, (0, 0))
@@ -191,7 +197,7 @@ class UserEvents:
     def _on_account_position(self, event: Mapping[str, Any], recv_ts_ns: int) -> None:
         for row in event["B"]:
             self._wallets.set_spot(row["a"], row["f"], row["l"])
-            self._ctx.emit(self._wallets.balance(row["a"], recv_ts_ns, event["u"] * MS))
+            self._wallets.tell(row["a"], recv_ts_ns, event["u"] * MS)
 
     def _on_account_update(self, event: Mapping[str, Any], recv_ts_ns: int) -> None:
         update = event["a"]
@@ -201,7 +207,7 @@ class UserEvents:
             self._on_position(row, exch_ts_ns, recv_ts_ns)
         for row in update.get("B", ()):
             self._wallets.move_usdm(row["a"], row["wb"])
-            self._ctx.emit(self._wallets.balance(row["a"], recv_ts_ns, exch_ts_ns))
+            self._wallets.tell(row["a"], recv_ts_ns, exch_ts_ns)
         if update.get("m") == "FUNDING_FEE":
             self._on_funding(update, positions, event["T"], recv_ts_ns)
 

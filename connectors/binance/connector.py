@@ -72,7 +72,9 @@ class BinanceConnector(ExchangeConnector):
         self.live = Live()
         self.wallets = Wallets(ctx)
         self.market_data = {market: MarketData(ctx, side) for market, side in ctx.sides.items()}
-        self.clocks = {market: VenueClock(ctx, side, self._on_step) for market, side in ctx.sides.items()}
+        self.clocks = {
+            market: VenueClock(ctx, side, self._on_step, self._on_clock_lost) for market, side in ctx.sides.items()
+        }
         self._definitions = {market: self._definitions_of(side) for market, side in ctx.sides.items()}
         self._wanted_books: dict[int, None] = {}
         self._wanted_trades: dict[int, None] = {}
@@ -173,9 +175,14 @@ class BinanceConnector(ExchangeConnector):
                     role.pair.open(now_ns)
             if self._user_stream is not None and not self._user_stream.listen_key.key:
                 self._user_stream.open(now_ns)
+            self._maybe_ready(now_ns)
+
+    def _on_clock_lost(self) -> None:
+        self._is_ready = False  # VenueReady follows when the clock can be believed again
 
     def _maybe_ready(self, now_ns: int) -> None:
-        if not self._is_ready and all(role.pair.state is ConnState.UP for role in self._roles):
+        is_timed = all(clock.is_measured for clock in self.clocks.values())
+        if not self._is_ready and is_timed and all(role.pair.state is ConnState.UP for role in self._roles):
             self._is_ready = True
             self._ctx.emit(VenueReady(now_ns, Venue.BINANCE))
 

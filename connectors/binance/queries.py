@@ -31,8 +31,8 @@ PAGE: Final = 1_000
 OVERLAP_MS: Final = 5_000
 _HOUR_MS: Final = 3_600_000
 _WINDOW_MS: dict[Market, int] = {Market.SPOT: 24 * _HOUR_MS, Market.LINEAR: 7 * 24 * _HOUR_MS}
-_HISTORY_MS: Final = 30 * 24 * _HOUR_MS
-"""How far back a question without a beginning goes."""
+_HISTORY_MS: Final = 3 * 24 * _HOUR_MS
+"""How far back a question goes at most: an engine that was away for longer needs a person, not a page counter."""
 
 EmitReport = Callable[[OrderReport, int, int], None]
 Rows = Sequence[Mapping[str, Any]]
@@ -183,11 +183,13 @@ class Queries:
         self._wallets.spot.clear()
         for row in rows:
             self._wallets.set_spot(row["asset"], row["free"], row["locked"])
+        self._wallets.loaded.add(Market.SPOT)
 
     def _take_usdm(self, rows: Any, now_ns: int) -> None:
         self._wallets.usdm.clear()
         for row in rows:
             self._wallets.set_usdm(row["asset"], row["balance"], row["availableBalance"])
+        self._wallets.loaded.add(Market.LINEAR)
 
     def get_positions(self, action: QueryPositions, now_ns: int) -> None:
         positions: list[PositionReport] = []

@@ -3,7 +3,8 @@
 All of it is asked again from time to time: definitions change, clocks drift, keys are edited.
 The clock: offset = server time minus the middle of the round trip, the sample of the shortest trip of the last few;
 half its trip is the largest error it can have. Requests are signed with the venue's time, so an offset is not an
-error by itself; beyond a second our own clock cannot be trusted and nothing is traded.
+error by itself: it is told (ClockOffset), and refused only beyond the receive window, where one of the two clocks
+cannot be believed. A sample that contradicts the earlier ones means that a clock was stepped: those are forgotten.
 Source: binance-spot-api-docs rest-api.md "General endpoints"; wallet "Get API Key Permission"; USD-M "Get Current
 Position Mode", "Symbol Configuration", "User Commission Rate"; read 2026-11-22.
 """
@@ -35,7 +36,7 @@ from engine.venue import InstrumentSpec
 
 CLOCK_SAMPLES: Final = 5
 CLOCK_EVERY_NS: Final = 30 * SECOND
-CLOCK_LIMIT_NS: Final = SECOND
+STEP_NS: Final = 50 * MS
 DEFINITIONS_EVERY_NS: Final = 5 * MINUTE
 KEY_EVERY_NS: Final = 10 * MINUTE
 RETRY_NS: Final = 5 * SECOND
@@ -46,10 +47,17 @@ _MUST_NOT: Final = ("enableWithdrawals", "enableInternalTransfer", "permitsUnive
 class VenueClock:
     """Clock of one market."""
 
-    def __init__(self, ctx: Context, side: MarketSide, on_measured: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        side: MarketSide,
+        on_measured: Callable[[int], None],
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self._ctx = ctx
         self._side = side
         self._on_measured = on_measured
+        self._on_lost = on_lost
         self._samples: list[tuple[int, int]] = []  # rtt, offset; the newest last
         self._left = CLOCK_SAMPLES
         self._is_asked = False
@@ -87,22 +95,35 @@ class VenueClock:
         rtt_ns = now_ns - sent_ns
         server_ns = server_ms * MS + MS // 2  # whole milliseconds, cut off
         ours_ns = (sent_ns + now_ns) // 2 + self._ctx.utc_offset_ns
-        self._samples.append((rtt_ns, server_ns - ours_ns))
+        sample = (rtt_ns, server_ns - ours_ns)
+        if self._samples:
+            best_rtt_ns, best_ns = min(self._samples)
+            if abs(sample[1] - best_ns) > (rtt_ns + best_rtt_ns) // 2 + STEP_NS:
+                self._samples.clear()
+                self._left = CLOCK_SAMPLES
+        self._samples.append(sample)
         del self._samples[:-CLOCK_SAMPLES]
         self._left -= 1
         if self._left > 0:
             self._ask(now_ns)
-            return
-        rtt_ns, offset_ns = min(self._samples)
+        else:
+            self._use(*min(self._samples), now_ns)
+
+    def _use(self, rtt_ns: int, offset_ns: int, now_ns: int) -> None:
         self._side.offset_ns = offset_ns
         self._side.set_server_offset(self._ctx.utc_offset_ns + offset_ns)
         self._ctx.emit(ClockOffset(now_ns, Venue.BINANCE, offset_ns, rtt_ns))
-        if abs(offset_ns) - rtt_ns // 2 > CLOCK_LIMIT_NS:
-            reason = f"{self._side.market.name}: venue clock minus ours is {offset_ns // MS} ms, limit 1000"
+        limit_ms = self._ctx.settings.recv_window_ms
+        if abs(offset_ns) - rtt_ns // 2 > limit_ms * MS:
+            self.is_measured = False
+            self._on_lost()
+            self._next_ns = now_ns + RETRY_NS
+            reason = f"{self._side.market.name}: venue clock minus ours is {offset_ns // MS} ms, limit {limit_ms}"
             self._ctx.emit(VenueRefused(now_ns, Venue.BINANCE, "clock", reason))
             return
-        self.is_measured = True
-        self._on_measured(now_ns)
+        was_measured, self.is_measured = self.is_measured, True
+        if not was_measured:
+            self._on_measured(now_ns)
 
 
 class Definitions:
@@ -216,7 +237,8 @@ class KeyCheck:
         for name in _MUST_NOT:
             if rights.get(name):
                 return f"the key has {name}; use one that may only read and trade"
-        if not rights.get("ipRestrict") and not self._ctx.settings.allow_no_ip_restriction:
+        settings = self._ctx.settings
+        if not (rights.get("ipRestrict") or settings.allow_no_ip_restriction or settings.environment == "local"):
             return "the key is not restricted to addresses (allow_no_ip_restriction would accept it)"
         needed = {Market.SPOT: "enableSpotAndMarginTrading", Market.LINEAR: "enableFutures"}
         for market in self._ctx.sides:
