@@ -156,6 +156,12 @@ class Journal:
         return self.ring.free_bytes / self.ring.capacity_bytes
 
     @property
+    def disk_free_bytes(self) -> int:
+        """Free bytes on the journal's disk for this user. Open no new risk below two segments (T3)."""
+        found = os.statvfs(self.path)
+        return found.f_bavail * found.f_frsize
+
+    @property
     def epoch(self) -> int:
         return self._store.epoch
 

@@ -183,18 +183,18 @@ def read_records(
         # The writer has moved on since: what we missed is in the store now.
     wanted = {number == blocks.LEDGER for number in streams}
     for record in waiting:
-        if record[0] >= next_seq and (record[2] >= LEDGER_BASE) in wanted:
-            yield Record(*record)
+        if record.seq >= next_seq and (record.kind >= LEDGER_BASE) in wanted:
+            yield record
 
 
-def _ring_records(path: Path) -> list[tuple[int, int, int, int, bytes]] | None:
+def _ring_records(path: Path) -> list[Record] | None:
     # None: the writer freed some of them while we looked.
     try:
         reader = RingReader(path)
     except ValueError as problem:
         raise JournalError(str(problem)) from problem
     taken = reader.read(reader.tail[0], 0, reader.capacity_bytes)
-    return None if taken is None else rings.parse(taken[0])
+    return None if taken is None else rings.parse(taken[0], 0, 0, Record)
 
 
 def _store_records(root: Path, start_seq: int, streams: list[int]) -> Generator[Record, None, int]:
@@ -217,17 +217,17 @@ def _store_records(root: Path, start_seq: int, streams: list[int]) -> Generator[
 
 
 def _records_of(found: list[tuple[BlockHeader, bytes]], start_seq: int, segment: Path) -> list[Record]:
-    records: list[tuple[int, int, int, int, bytes]] = []
+    records: list[Record] = []
     for header, value in found:
         try:
-            records += rings.parse(value, BLOCK_HEADER_BYTES, start_seq)
+            records += rings.parse(value, BLOCK_HEADER_BYTES, start_seq, Record)
         except ValueError as problem:
             raise JournalError(
                 f"{segment}: block of records {header.first_seq}..{header.last_seq}: {problem}"
             ) from None
     if len(found) > 1:
         records.sort(key=itemgetter(0))
-    return [Record(*record) for record in records]
+    return records
 
 
 def _first_seq(path: Path) -> int:

@@ -77,7 +77,9 @@ cdef class Ring:
     cdef uint64_t tail_seen    # last tail the producer looked at; refreshed only when the ring looks full
     cdef int fd
 
-    cdef int64_t append_c(self, int kind, int source, int64_t ts_ns, const char* payload, Py_ssize_t size) noexcept nogil
+    cdef int64_t append_c(
+        self, int kind, int source, int64_t ts_ns, const char* payload, Py_ssize_t size
+    ) noexcept nogil
     cdef int split_c(self, char* tape, char* ledger, uint64_t room, uint64_t max_bytes, split_t* out) noexcept nogil
     cdef void release_c(self, uint64_t end, uint64_t next_seq) noexcept nogil
     cdef void _scan_head(self) noexcept

@@ -1,5 +1,7 @@
 from os import PathLike
-from typing import final
+from typing import TypeVar, final, overload
+
+_Record = TypeVar("_Record", bound=tuple[int, int, int, int, bytes])
 
 CODES: dict[int, str]
 RECORD_BYTES: int
@@ -12,7 +14,10 @@ CORRUPT: int
 def crc32c(payload: bytes, portable: bool = False) -> int: ...
 def capacity_of(path: str | PathLike[str]) -> int: ...
 def check(block: bytes, offset: int = 0) -> tuple[int, int, int, int]: ...
+@overload
 def parse(block: bytes, offset: int = 0, start_seq: int = 0) -> list[tuple[int, int, int, int, bytes]]: ...
+@overload
+def parse(block: bytes, offset: int, start_seq: int, record_type: type[_Record]) -> list[_Record]: ...
 
 @final
 class Ring:

@@ -18,7 +18,9 @@ import secrets
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_SET_ITEM
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 cdef extern from "native/crc32c.h":
@@ -37,6 +39,11 @@ cdef extern from "native/mapping.h":
     char* map_mirrored(int fd, size_t header_bytes, size_t capacity, bint writable) noexcept nogil
     void unmap_mirrored(char* base, size_t header_bytes, size_t capacity) noexcept nogil
     void touch_for_writing(char* base, size_t length) noexcept nogil
+
+cdef extern from "Python.h":
+    ctypedef struct PyTypeObject:
+        pass
+    object PyType_GenericAlloc(PyTypeObject* type_, Py_ssize_t items)
 
 cdef enum:
     HEADER_BYTES = 4096
@@ -180,7 +187,9 @@ cdef class Ring:
             unmap_mirrored(self.base, HEADER_BYTES, self.capacity)
             self.base = NULL
 
-    cdef int64_t append_c(self, int kind, int source, int64_t ts_ns, const char* payload, Py_ssize_t size) noexcept nogil:
+    cdef int64_t append_c(
+        self, int kind, int source, int64_t ts_ns, const char* payload, Py_ssize_t size
+    ) noexcept nogil:
         # The sequence given to the record, or a ring_code_t. Producer thread only.
         cdef uint64_t total = <uint64_t> size + RECORD_HEADER_BYTES
         cdef uint64_t used = padded(total)
@@ -227,7 +236,7 @@ cdef class Ring:
         return self.append_c(kind, source, ts_ns, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
 
     def append_many(self, kind: int, source: int, ts_ns: int, payload: bytes, count: int) -> int:
-        """Append the same record `count` times or until the ring refuses; how many. For benchmarks: no Python between."""
+        """Append one record `count` times or until the ring refuses; how many. For benchmarks: no Python between."""
         cdef const char* at = PyBytes_AS_STRING(payload)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
         cdef int kind_ = kind
@@ -491,7 +500,7 @@ cdef class RingReader:
         return position, self.header.tail_seq
 
     def read(self, position: int, seq: int, max_bytes: int = 1048576) -> tuple[bytes, int, int] | None:
-        """Whole records from `position` on, the first of sequence `seq` (0: any): (bytes, next position, next sequence).
+        """Whole records from `position` on, the first of sequence `seq` (0: any): (bytes, position, sequence) to go on.
 
         Empty bytes: nothing there yet. None: they were overwritten meanwhile, they are in the store by now.
         """
@@ -538,10 +547,17 @@ def check(block: bytes, offset: int = 0) -> tuple[int, int, int, int]:
     return count, first, last, -1 if at == end else <int64_t> at
 
 
-def parse(block: bytes, offset: int = 0, start_seq: int = 0) -> list[tuple[int, int, int, int, bytes]]:
+cdef inline object item_of(object made, Py_ssize_t index, object value):
+    # A new tuple's slot takes its own reference.
+    Py_INCREF(value)
+    PyTuple_SET_ITEM(made, index, value)
+
+
+def parse(block: bytes, offset: int = 0, start_seq: int = 0, record_type=tuple) -> list:
     """The records of a run of records as (seq, ts_ns, kind, source, payload), from `start_seq` on.
 
-    Errors: ValueError naming the offset of the first record whose CRC does not match.
+    `record_type` is tuple or a NamedTuple of those five. Errors: ValueError naming the offset of the first record
+    whose CRC does not match. Cost: about 150 ns a record.
     """
     cdef const char* base = PyBytes_AS_STRING(block)
     cdef uint64_t end = PyBytes_GET_SIZE(block)
@@ -550,13 +566,23 @@ def parse(block: bytes, offset: int = 0, start_seq: int = 0) -> list[tuple[int, 
     cdef const record_t* record
     cdef int64_t size
     cdef list found = []
+    cdef object made
+    if not (isinstance(record_type, type) and issubclass(record_type, tuple)
+            and record_type.__basicsize__ == tuple.__basicsize__):
+        raise TypeError(f"record_type must be tuple or a NamedTuple, was {record_type!r}")
     while at < end:
         size = record_check(base + at, end - at, 0) if at + RECORD_HEADER_BYTES <= end else 0
         if size == 0:
             raise ValueError(f"record at offset {at} does not check")
         record = <const record_t*> (base + at)
         if record.seq >= first:
-            found.append((record.seq, record.ts_ns, record.kind, record.source,
-                          PyBytes_FromStringAndSize(base + at + RECORD_HEADER_BYTES, record.size - RECORD_HEADER_BYTES)))
+            made = PyType_GenericAlloc(<PyTypeObject*> record_type, 5)
+            item_of(made, 0, record.seq)
+            item_of(made, 1, record.ts_ns)
+            item_of(made, 2, record.kind)
+            item_of(made, 3, record.source)
+            item_of(made, 4, PyBytes_FromStringAndSize(
+                base + at + RECORD_HEADER_BYTES, <Py_ssize_t> record.size - RECORD_HEADER_BYTES))
+            found.append(made)
         at += <uint64_t> size
     return found

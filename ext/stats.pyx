@@ -79,7 +79,8 @@ cdef class StatsPage:
 
     def __init__(self, path, capacity_bytes: int = 8388608) -> None:
         self.path = os.fspath(path)
-        self.page_bytes = max(<uint64_t> capacity_bytes, <uint64_t> (DIRECTORY + ENTRIES * sizeof(stats_entry_t) + 4096))
+        cdef uint64_t least = DIRECTORY + ENTRIES * sizeof(stats_entry_t) + 4096
+        self.page_bytes = max(<uint64_t> capacity_bytes, least)
         self.page_bytes = (self.page_bytes + 4095) & ~<uint64_t> 4095
         self.entries = {}
         draft = f"{self.path}.new"
@@ -202,11 +203,14 @@ cdef class StatsReader:
                 found.append((raw.rstrip(b"\0").decode("utf-8", "replace"), entry[i].offset))
         return found
 
+    def _numbers(self, kind):
+        return {name: (<const int64_t*> (self.base + <uint64_t> offset))[0] for name, offset in self._entries(kind)}
+
     def counters(self) -> dict[str, int]:
-        return {name: (<const int64_t*> (self.base + <uint64_t> offset))[0] for name, offset in self._entries(KIND_COUNTER)}
+        return self._numbers(KIND_COUNTER)
 
     def gauges(self) -> dict[str, int]:
-        return {name: (<const int64_t*> (self.base + <uint64_t> offset))[0] for name, offset in self._entries(KIND_GAUGE)}
+        return self._numbers(KIND_GAUGE)
 
     def histograms(self) -> dict[str, Histogram]:
         """Copies of the histograms as they are now."""
@@ -286,9 +290,9 @@ cdef class StageClock:
 
     def mark_many(self, stage: int, count: int) -> None:
         """Mark a stage `count` times. For benchmarks: no Python between."""
-        cdef int64_t i
+        cdef int64_t _i
         cdef int64_t limit = count
         cdef int32_t at = stage
         with nogil:
-            for i in range(limit):
+            for _i in range(limit):
                 self.mark_c(at)

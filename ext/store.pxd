@@ -53,6 +53,7 @@ cdef class BlockStore:
     cdef int32_t is_stopping
     cdef int32_t commits       # futex: changes with every commit, and when the writer gives up
     cdef int32_t error
+    cdef int32_t dead_readers_value
     cdef int32_t has_given_up
     cdef uint32_t epoch_value
     cdef uint64_t durable      # last durable sequence

@@ -13,7 +13,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from ext.ring cimport RING_CORRUPT, Ring, split_t
+from ext.ring cimport Ring, split_t
 
 cdef extern from "native/crc32c.h":
     void crc32c_setup() noexcept nogil
@@ -61,6 +61,7 @@ cdef extern from "native/lmdb.h":
     void lmdb_txn_abort(void* txn) noexcept nogil
     int lmdb_dbi_open(void* txn, const char* name, unsigned int* dbi) noexcept nogil
     int lmdb_append(void* txn, unsigned int dbi, lmdb_val_t* key, lmdb_val_t* value) noexcept nogil
+    int lmdb_reader_check(void* env, int* dead) noexcept nogil
     const char* lmdb_error_text(int code) noexcept nogil
 
 cdef enum:
@@ -68,6 +69,8 @@ cdef enum:
     TREE_BYTES = 65536      # what the trees of a batch may take besides its blocks
     TAPE = 1
     LEDGER = 2
+
+cdef int64_t READER_CHECK_NS = 10_000_000_000
 
 IDLE, STORED, ROLL, STOPPED = STORE_IDLE, STORE_STORED, STORE_ROLL, STORE_STOPPED
 
@@ -179,6 +182,11 @@ cdef class BlockStore:
         return self.commits
 
     @property
+    def dead_readers(self) -> int:
+        """Readers found dead inside a transaction, and cleared."""
+        return self.dead_readers_value
+
+    @property
     def failure(self) -> str:
         """Why nothing is stored any more; empty while all is well."""
         if load_acquire_i32(&self.has_given_up) == 0:
@@ -270,7 +278,14 @@ cdef class BlockStore:
 
     cdef int _run(self) noexcept nogil:
         cdef int rc
+        cdef int dead = 0
+        cdef int64_t checked_ns = monotonic_ns()
         while True:
+            if monotonic_ns() - checked_ns > READER_CHECK_NS:
+                # A reader that was killed inside a transaction pins old pages until its slot is cleared (T6).
+                lmdb_reader_check(self.env, &dead)
+                self.dead_readers_value = self.dead_readers_value + dead
+                checked_ns = monotonic_ns()
             rc = self._commit_batch(0)
             if rc < 0 or rc == STORE_ROLL:
                 return rc

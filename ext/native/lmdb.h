@@ -38,6 +38,7 @@ static struct {
     void (*txn_abort)(void *txn);
     int (*dbi_open)(void *txn, const char *name, unsigned int flags, unsigned int *dbi);
     int (*put)(void *txn, unsigned int dbi, lmdb_val_t *key, lmdb_val_t *value, unsigned int flags);
+    int (*reader_check)(void *env, int *dead);
     char *(*error_text)(int code);
 } lmdb;
 
@@ -58,6 +59,7 @@ static inline int lmdb_load(const char *extension) {
     LMDB_FIND(txn_abort, "txn_abort");
     LMDB_FIND(dbi_open, "dbi_open");
     LMDB_FIND(put, "put");
+    LMDB_FIND(reader_check, "reader_check");
     LMDB_FIND(error_text, "strerror");
 #undef LMDB_FIND
     return 0;
@@ -78,6 +80,7 @@ static inline int lmdb_dbi_open(void *txn, const char *name, unsigned int *dbi) 
 static inline int lmdb_append(void *txn, unsigned int dbi, lmdb_val_t *key, lmdb_val_t *value) {
     return lmdb.put(txn, dbi, key, value, LMDB_APPEND);
 }
+static inline int lmdb_reader_check(void *env, int *dead) { return lmdb.reader_check(env, dead); }
 static inline const char *lmdb_error_text(int code) { return lmdb.error_text(code); }
 
 #endif

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
 import struct
+import sys
 import time
 from pathlib import Path
 
 import google_crc32c
 import pytest
 
+from engine.journal_read import Record
 from engine.records import LEDGER_BASE
 from ext import ring as rings
 from ext.ring import Ring, RingReader, check, crc32c, parse
@@ -211,6 +214,19 @@ def test_check_and_parse_stop_at_every_truncation(ring: Ring) -> None:
         assert check(raw[:size]) == (0, 0, 0, 0)
         with pytest.raises(ValueError, match="offset 0"):
             parse(raw[:size])
+
+
+def test_parse_makes_named_tuples_that_are_whole_objects(ring: Ring) -> None:
+    for payload in payloads(6, 200):
+        ring.append(1, 3, 2**40, payload)
+    raw = ring.drain(1 << 30)
+    found = parse(raw, 0, 101, Record)
+    gc.collect()
+    assert [record.seq for record in found] == list(range(101, 201))
+    assert found[0] == Record(101, 2**40, 1, 3, payloads(6, 200)[100]) and type(found[0]) is Record
+    assert hash(found[0]) == hash(tuple(found[0])) and sys.getrefcount(found[1].payload) <= 3
+    with pytest.raises(TypeError, match="NamedTuple"):
+        parse(raw, 0, 0, list)  # type: ignore[type-var]
 
 
 def kill_and_count(path: Path, delay_s: float, largest: int) -> tuple[int, int]:
