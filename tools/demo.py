@@ -1,4 +1,4 @@
-"""`tickwright run --demo`: the local exchange and the engine as two processes, watched, stopped, judged and replayed."""
+"""`tickwright run --demo`: local exchange and engine as two processes, watched, stopped, judged and replayed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ import msgspec
 
 from engine.errors import VenueUnreachable
 from engine.instrument import text_from_atoms
+from engine.journal import read_records
+from engine.ledger import RECORDS, LedgerRecord, decode_ledger
 from engine.metrics import PAGE_NAME
+from engine.state import State
 from ext.stats import StatsReader
 from tools.latency import stage_rows
 from tools.recovery import recover
 from tools.replay import replay
 from tools.settings import LoadedConfig, load_config, state_dir
 from tools.top import LATENCY_HEAD, Painter, View, latency_lines
-from tools.truth import control, differences, exchange_state
+from tools.truth import control, differences, exchange_state, limits_exceeded
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 30.0
@@ -168,9 +172,17 @@ def judge(folder: Path, port: int, engine_exit: int, seconds: float) -> DemoRepo
         decisions_different=sum(report.different for report in reports),
         latency=stage_rows(StatsReader(folder / PAGE_NAME)),
         faults=fault_counts(port),
-        limits_exceeded=[],
+        limits_exceeded=limits_exceeded(
+            ledger_of(folder / "journal"), load_config(folder / "engine.toml").config, State()
+        ),
         engine_exit=engine_exit,
     )
+
+
+def ledger_of(journal: Path) -> Iterator[LedgerRecord]:
+    for record in read_records(journal, stream="ledger"):
+        if record.kind in RECORDS:
+            yield decode_ledger(record.kind, record.payload)
 
 
 def fault_counts(port: int) -> dict[str, int]:
@@ -192,6 +204,8 @@ def show(report: DemoReport) -> None:
     if report.faults:
         print("faults injected: " + ", ".join(f"{kind} {count}" for kind, count in sorted(report.faults.items())))
     print(f"orders open at the exchange: {report.open_orders_at_exchange}")
+    for line in report.limits_exceeded:
+        print(f"limit EXCEEDED: {line}")
     if report.differences:
         print("positions DIFFER from the exchange's:\n  " + "\n  ".join(report.differences))
     else:

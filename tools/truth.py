@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
+from engine.config import EngineConfig
 from engine.ids import cl_ord_id_from_text
 from engine.instrument import Instrument, atoms_from_text
+from engine.ledger import LedgerRecord, OrderFilled, OrderPlaced
+from engine.portfolio import base_atoms_per_lot
 from engine.state import State
-from engine.types import InstrumentKind
+from engine.types import InstrumentKind, Side
 
 
 def control(port: int, command: str, body: Any = None, *, token: str = "local-control") -> Any:
@@ -84,3 +88,41 @@ def orders_without_intent(intents: set[int], truth: dict[str, Any]) -> list[str]
         for order in known["orders"]
         if cl_ord_id_from_text(order["client_id"]) and cl_ord_id_from_text(order["client_id"]) not in intents
     ]
+
+
+def limits_exceeded(records: Iterable[LedgerRecord], config: EngineConfig, start: State) -> list[str]:
+    """Fold a run's ledger and hold every moment of it against the configured position limits.
+
+    Open and unknown orders count in full on their side, whatever became of them. Independent of the gate: it sums
+    what the ledger says, with nothing the gate has kept.
+    """
+    found: list[str] = []
+    for record in records:
+        start.apply(record)
+        if isinstance(record, OrderPlaced | OrderFilled):
+            found += over_limits(start, config)
+        if len(found) > 10:
+            break
+    return found
+
+
+def over_limits(state: State, config: EngineConfig) -> list[str]:
+    portfolio = state.portfolio
+    worst: dict[str, list[int]] = {base: [0, 0] for base in config.risk.underlyings}
+    found: list[str] = []
+    for index, instrument in portfolio.instruments.items():
+        held = portfolio.position_lots(index)
+        mine = [order for order in state.open_orders.values() if order.instrument == index]
+        buys = sum(order.leaves_qty_lots for order in mine if order.side is Side.BUY)
+        sells = sum(order.leaves_qty_lots for order in mine if order.side is Side.SELL)
+        per_lot = base_atoms_per_lot(instrument)
+        limit = atoms_from_text(config.instruments[index].max_position)
+        if max(held + buys, sells - held) * per_lot > limit:
+            found.append(f"{instrument.name}: {held} lots, {buys} and {sells} open, limit {limit} atoms")
+        worst[instrument.base][0] += (held + buys) * per_lot
+        worst[instrument.base][1] += (sells - held) * per_lot
+    for base, (long_atoms, short_atoms) in worst.items():
+        limits = config.risk.underlyings[base]
+        if long_atoms > atoms_from_text(limits.max_long) or short_atoms > atoms_from_text(limits.max_short):
+            found.append(f"{base}: worst case {long_atoms} long, {short_atoms} short")
+    return found
