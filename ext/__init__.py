@@ -2,6 +2,8 @@
 
 # --- market data (decoders, books, sequences) ---
 from ext.book import Book as Book
+from ext.decode_binance import BinanceDecoder as BinanceDecoder
+from ext.decode_bybit import BybitDecoder as BybitDecoder
 from ext.gate import Gate as Gate
 from ext.sequence import Feed as Feed
 from ext.sequence import SequencedBook as SequencedBook

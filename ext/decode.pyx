@@ -204,7 +204,7 @@ cdef class Decoder:
         return self.decode_snapshot_c(slot, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
 
     def decode_all(self, payloads: list[bytes], rounds: int = 1) -> int:
-        """Decode a list of frames `rounds` times, without Python between them (benchmarks). Returns levels and trades."""
+        """Decode a list of frames `rounds` times, with no Python between them. Returns how many levels and trades."""
         cdef int64_t found = 0
         cdef int64_t left = rounds
         cdef bytes payload

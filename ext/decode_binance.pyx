@@ -69,7 +69,6 @@ cdef enum:
     MAY_TRADE = NEED_TRADE | F_SEND | F_ST
 
 
-
 cdef enum:
     T_NONE
     T_INTEGER
@@ -87,13 +86,14 @@ cdef key_t key_at(uint32_t field, uint32_t type, const void* event, const void* 
     cdef key_t key
     key.field = field
     key.type = type
-    key.offset = <const char*>member - <const char*>event if member != NULL else 0
+    key.offset = span(<const char*>event, <const char*>member) if member != NULL else 0
     return key
 
 
 cdef void fill_keys() noexcept:
     global PREV, ST, DATA, BIDS, ASKS, STREAM, UPDATE_ID
     cdef event_t e
+    memset(&e, 0, sizeof(e))
     LETTERS[c"e"] = key_at(F_E, T_TEXT, &e, &e.name)
     LETTERS[c"E"] = key_at(F_SEND, T_INTEGER, &e, &e.send_ms)
     LETTERS[c"T"] = key_at(F_EXCH, T_INTEGER, &e, &e.exch_ms)

@@ -66,7 +66,9 @@ cdef inline const char* space_end(const char* p, const char* end) noexcept nogil
     return p
 
 
-cdef inline const char* separator_end(const char* p, const char* end, char closing, bint* closed, int* refusal) noexcept nogil:
+cdef inline const char* separator_end(
+    const char* p, const char* end, char closing, bint* closed, int* refusal
+) noexcept nogil:
     # Behind a value: `,` and the spaces behind it, or the closing bracket (*closed). No trailing comma.
     p = space_end(p, end)
     if p == end:
