@@ -1,7 +1,7 @@
 # The pre-trade gate as C, for strategies and routers that hold no Python object.
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
-from ext.book cimport book_t
+from ext.ladder cimport book_t
 
 
 cdef extern from "native/wide.h" nogil:

@@ -16,7 +16,8 @@ cimport cython
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
-from ext.book cimport NO_PX, Book, book_t
+from ext.book cimport Book
+from ext.ladder cimport NO_PX, book_t
 
 cdef extern from "native/wide.h" nogil:
     int64_t wide_value(int64_t px, int64_t qty, int64_t num, int64_t den) noexcept

@@ -1,8 +1,9 @@
 # The venues' rules for applying depth messages in order, over the C book.
 from libc.stdint cimport int32_t, int64_t
 
-from ext.book cimport Book, book_t
+from ext.book cimport Book
 from ext.decode cimport Decoder
+from ext.ladder cimport book_t
 from ext.message cimport md_msg_t
 
 cdef enum sequence_rule_t:

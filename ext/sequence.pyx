@@ -13,16 +13,9 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 
-from ext.book cimport (
-    BOOK_OK,
-    NO_PX,
-    Book,
-    book_apply,
-    book_is_crossed,
-    book_trim,
-    fill_levels,
-)
+from ext.book cimport Book, fill_levels
 from ext.decode cimport Decoder
+from ext.ladder cimport BOOK_OK, NO_PX, book_apply, book_is_crossed, book_trim
 from ext.message cimport (
     MSG_BBO,
     MSG_DEPTH_DELTA,

@@ -1,0 +1,1 @@
+# C only: `cimport` from it; its Python face is ext.book.
