@@ -398,6 +398,7 @@ class BybitFront:
     def _scan(self, now_ns: int) -> None:
         for conn in list(self._conns.values()):
             if now_ns - conn.seen_ns >= conn.idle_ns:
+                conn.idle_ns = FOREVER
                 self._sink.close(conn.conn_id, 1000)
         # A private socket that is open but silent protects nobody.
         for private in self.private.conns.values():
