@@ -78,6 +78,8 @@ class StartUp:
         self._backoff = Backoff(int(Venue.BYBIT) + 77, SECOND, 30 * SECOND)
         self._samples: list[tuple[int, int]] = []  # (round trip, venue's clock minus ours)
         self._clock_at_ns = 0
+        self._clock_measured_ns = 0
+        self._is_clock_bad = False
         self._key_at_ns = 0
         self._instruments_at_ns = 0
         context.on_bad_clock = self.on_bad_clock
@@ -98,8 +100,7 @@ class StartUp:
         if not self.is_done or self.is_refused:
             return
         if now_ns >= self._clock_at_ns:
-            self._clock_at_ns = now_ns + CLOCK_EVERY_NS
-            self._ask_clock(now_ns)
+            self._measure_clock(now_ns)
         if now_ns >= self._instruments_at_ns:
             self._instruments_at_ns = now_ns + INSTRUMENTS_EVERY_NS
             self._ask_instruments(now_ns)
@@ -108,12 +109,13 @@ class StartUp:
             self._ask_key(now_ns)
 
     def on_bad_clock(self, now_ns: int) -> None:
-        """An answer said that our timestamp is outside the window; at most one question a second follows."""
-        if self.is_done and self._clock_at_ns - now_ns < CLOCK_EVERY_NS - CLOCK_GUARD_NS:
-            self._clock_at_ns = now_ns + CLOCK_EVERY_NS
-            self._context.venue_clock_ns = None
-            self._samples.clear()
-            self._ask_clock(now_ns)
+        """An answer said that our timestamp is outside the window; at most one measurement a second follows."""
+        if not self.is_done or self._is_clock_bad:
+            return
+        self._is_clock_bad = True
+        self._clock_at_ns = max(now_ns, self._clock_measured_ns + CLOCK_GUARD_NS)
+        if now_ns >= self._clock_at_ns:
+            self._measure_clock(now_ns)
 
     # --- asking ---
 
@@ -155,6 +157,13 @@ class StartUp:
 
     # --- clock ---
 
+    def _measure_clock(self, now_ns: int) -> None:
+        """One round trip more; all anew when the last ones gave a time that the venue does not take."""
+        if self._is_clock_bad:
+            self._samples.clear()
+        self._clock_at_ns = now_ns + CLOCK_EVERY_NS
+        self._ask_clock(now_ns)
+
     def _ask_clock(self, now_ns: int) -> None:
         self._ask(
             "clock", endpoints.SERVER_TIME, "", self._on_clock, now_ns, is_signed=False, priority=Priority.QUERY
@@ -166,10 +175,11 @@ class StartUp:
         rtt_ns = now_ns - reply.sent_ns
         self._samples.append((rtt_ns, venue_ns - (reply.sent_ns + rtt_ns // 2)))
         del self._samples[:-CLOCK_SAMPLES]
-        is_first = self._context.venue_clock_ns is None
-        if is_first and len(self._samples) < CLOCK_SAMPLES:
+        if len(self._samples) < CLOCK_SAMPLES:
             self._ask_clock(now_ns)
             return
+        self._is_clock_bad = False
+        self._clock_measured_ns = now_ns
         # The quickest of the last round trips says the most: its asymmetry is the smallest.
         rtt_ns, clock_ns = min(self._samples)
         self._context.venue_clock_ns = clock_ns

@@ -48,6 +48,7 @@ def test_key_that_may_move_money_is_refused(word: str) -> None:
         ({"ips": [], "deadlineDay": 6}, {"allow_no_ip_restriction": True}, "expires in 6 days"),
         ({"deadlineDay": 3}, {}, "expires in 3 days"),
         ({"deadlineDay": -2}, {}, ""),
+        ({"ips": ["*"], "deadlineDay": -1}, {"allow_no_ip_restriction": True}, ""),
         ({"permissions": {"Spot": ["SpotTrade"]}}, {}, "derivatives"),
         ({"permissions": {"Derivatives": ["DerivativesTrade"]}}, {}, "spot"),
         ({"permissions": {"Derivatives": ["DerivativesTrade"], "Spot": ["SpotTrade"]}}, {}, ""),
