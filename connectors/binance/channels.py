@@ -34,10 +34,10 @@ OnAnswer = Callable[[Mapping[str, Any], int], bool]
 OnState = Callable[[ConnState, int], None]
 
 API_POLICY: Final = SessionPolicy(
-    ping_interval_ns=3 * SECOND, silence_ns=8 * SECOND, renewal_ns=23 * 60 * MINUTE, drain_ns=5 * SECOND
+    ping_interval_ns=SECOND, silence_ns=4 * SECOND, renewal_ns=23 * 60 * MINUTE, drain_ns=5 * SECOND
 )
 PRIVATE_POLICY: Final = SessionPolicy(
-    ping_interval_ns=5 * SECOND, silence_ns=15 * SECOND, renewal_ns=23 * 60 * MINUTE, drain_ns=5 * SECOND
+    ping_interval_ns=SECOND, silence_ns=4 * SECOND, renewal_ns=23 * 60 * MINUTE, drain_ns=5 * SECOND
 )
 
 

@@ -55,13 +55,13 @@ from ext.sequence import (
 PING_ID: Final = 1 << 40  # identifiers of liveness probes, apart from the subscriptions' small ones
 BUFFER_MAX: Final = 5_000
 ATTEMPTS_MAX: Final = 5  # snapshots that did not join the stream, before the stream itself is suspected
-STALE_NS: Final = 10 * SECOND
+STALE_NS: Final = 5 * SECOND
 STALE_MAX_NS: Final = 5 * MINUTE
 WATCH_NS: Final = SECOND
 
 STREAM_POLICY: Final = SessionPolicy(
-    ping_interval_ns=5 * SECOND,  # LIST_SUBSCRIPTIONS; the venue allows 5 messages a second
-    silence_ns=15 * SECOND,
+    ping_interval_ns=SECOND,  # LIST_SUBSCRIPTIONS; the venue allows 5 messages a second
+    silence_ns=4 * SECOND,
     renewal_ns=23 * 60 * MINUTE,
     topics_per_request=100,
 )
