@@ -158,7 +158,7 @@ async def check_spot_refusals(binance) -> None:
     book = await binance.fetch_order_book(SPOT, 5)
     ask = book["asks"][0][0]
     await refused(
-        OrderImmediatelyFillable, binance.create_order(SPOT, "limit", "buy", 0.001, ask + 5, {"postOnly": True})
+        OrderImmediatelyFillable, binance.create_order(SPOT, "limit", "buy", 0.001, ask * 1.01, {"postOnly": True})
     )
     await refused(InsufficientFunds, binance.create_order(SPOT, "limit", "sell", 9000, ask * 1.01))
     too_small = binance.create_order(SPOT, "limit", "buy", 0.00001, ask * 0.99)

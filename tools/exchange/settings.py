@@ -129,6 +129,11 @@ _DEMO_FUNDS = {
 }
 
 
+ED25519_KEY = "second-key-binance-ed25519"
+ED25519_PUBLIC = "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
+"""The key pair of the signing test vectors: its private part is the 32 bytes 00 01 .. 1f."""
+
+
 def demo_accounts() -> list[AccountSettings]:
     """The account of the demo configuration and a second one that tests and judges trade with."""
     accounts = []
@@ -137,6 +142,8 @@ def demo_accounts() -> list[AccountSettings]:
             KeySettings(venue=venue, key=f"{name}-key-{venue}-000{number}", secret=f"{name}-secret-{venue}-000{number}")
             for venue in ("binance", "bybit")
         ]
+        if name == "second":
+            keys.append(KeySettings(venue="binance", key=ED25519_KEY, ed25519_public=ED25519_PUBLIC))
         accounts.append(AccountSettings(name=name, keys=keys, balances=_DEMO_FUNDS))
     return accounts
 
