@@ -111,6 +111,7 @@ cdef class Gate:
     cdef void refresh_used(self, limits_t* its, int32_t index, int32_t strategy) noexcept nogil
     cdef void add_open(self, int32_t index, int32_t strategy, int side, int64_t px, int64_t qty) noexcept nogil
     cdef void add_position(self, int32_t index, int64_t qty) noexcept nogil
+    cdef void add_fill(self, int32_t index, int32_t strategy, int side, int64_t px, int64_t qty) noexcept nogil
     cdef void fill_exposure(self, exposure_t* own, int side, int64_t px, int64_t qty) noexcept nogil
     cdef limits_t* at(self, int index) except NULL
     cdef int require(self, int index, int strategy, int side, int64_t px, int64_t qty) except -1

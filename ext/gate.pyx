@@ -221,7 +221,7 @@ cdef class Gate:
         """Say which venue's allotment an instrument uses; before the first order."""
         if not 0 < venue < VENUES:
             raise ValueError(f"gate: venue must be 1..{VENUES - 1}, was {venue}")
-        if self.at(index).is_used:
+        if self.at(index).is_used and self.limits[index].venue != venue:
             raise ValueError(f"gate: instrument {index}: its venue cannot change after its first order")
         self.limits[index].venue = venue
 
@@ -230,10 +230,10 @@ cdef class Gate:
         self.at(index).state = state
 
     def set_mark(self, int index, int64_t px_ticks, int64_t now_ns):
-        """The venue's mark price: reference where the book gives none. NO_PX: none."""
+        """The venue's mark price: reference where the book gives none. NO_PX, or what no price can be: none."""
         cdef limits_t* its = self.at(index)
-        if px_ticks != NO_PX and not 0 < px_ticks < AMOUNT_LIMIT:
-            raise ValueError(f"gate: instrument {index}: mark must be positive, was {px_ticks}")
+        if not 0 < px_ticks < AMOUNT_LIMIT:
+            px_ticks = NO_PX
         its.mark_px = px_ticks
         its.mark_ts_ns = now_ns
         if px_ticks != NO_PX:
@@ -489,14 +489,15 @@ cdef class Gate:
 
     def on_fill(self, int index, int strategy, int side, int64_t order_px_ticks, int64_t qty_lots, bint is_closed):
         """Move filled lots of an order from reserved to position. `order_px_ticks` is the price it was reserved at."""
-        cdef exposure_t* own
         self.require_open(index, strategy, side, order_px_ticks, qty_lots, is_closed)
-        own = &self.exposures[strategy * self.instrument_count + index]
         self.add_open(index, strategy, side, order_px_ticks, -qty_lots)
-        self.add_position(index, side * qty_lots)
-        self.fill_exposure(own, side, order_px_ticks, qty_lots)
-        self.refresh_used(&self.limits[index], index, strategy)
+        self.add_fill(index, strategy, side, order_px_ticks, qty_lots)
         self.limits[index].open_orders -= is_closed
+
+    def on_late_fill(self, int index, int strategy, int side, int64_t px_ticks, int64_t qty_lots):
+        """Count a fill of an order that is reserved no longer: it came after the venue had closed the order."""
+        self.require(index, strategy, side, px_ticks, qty_lots)
+        self.add_fill(index, strategy, side, px_ticks, qty_lots)
 
     def set_position(self, int index, int64_t qty_lots):
         """Take the venue's word for a position. What it cost each strategy stays as the fills told."""
@@ -527,6 +528,12 @@ cdef class Gate:
         wide_add(&underlying.longest, qty, its.base_atoms_per_lot)
         wide_add(&underlying.shortest, -qty, its.base_atoms_per_lot)
         self.refresh_gross(its)
+
+    cdef void add_fill(self, int32_t index, int32_t strategy, int side, int64_t px, int64_t qty) noexcept nogil:
+        self.add_position(index, side * qty)
+        self.fill_exposure(&self.exposures[strategy * self.instrument_count + index], side, px, qty)
+        self.refresh_used(&self.limits[index], index, strategy)
+        self.limits[index].is_used = True
 
     cdef void fill_exposure(self, exposure_t* own, int side, int64_t px, int64_t qty) noexcept nogil:
         """Add a fill to a strategy's cost; closing takes away its share, so that a flat position costs nothing."""

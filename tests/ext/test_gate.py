@@ -279,6 +279,38 @@ def test_turning_a_position_costs_what_is_opened() -> None:
     assert gate.used(0, 1) == 20 * 1100 * 10
 
 
+def test_late_fill_counts_for_its_strategy_though_nothing_was_reserved() -> None:
+    gate = ready_gate()
+    gate.reserve(0, 0, 1, 1000, 30)
+    gate.release(0, 0, 1, 1000, 30, True)
+    gate.on_late_fill(0, 0, 1, 1000, 30)
+    assert (gate.position(0), gate.open_buy(0), gate.open_orders(0)) == (30, 0, 0)
+    assert gate.used(0, 1) == 30 * 1000 * 10
+    gate.reserve(0, 0, -1, 1100, 30)
+    gate.on_fill(0, 0, -1, 1100, 30, True)
+    assert (gate.position(0), gate.used(0, 1)) == (0, 0)
+
+
+def test_definition_may_be_told_again_and_the_venue_may_not_change_once_used() -> None:
+    gate = ready_gate()
+    gate.reserve(0, 0, 1, 1000, 30)
+    gate.define(0, **{**DEFINITION, "max_open_orders": 1})
+    gate.set_venue(0, 1)
+    assert check(gate) == "OPEN_ORDERS"
+    with pytest.raises(ValueError, match="venue cannot change"):
+        gate.set_venue(0, 2)
+
+
+@pytest.mark.parametrize("px_ticks", [0, -5, 2**60])
+def test_mark_that_is_no_price_is_no_mark(px_ticks: int) -> None:
+    gate = ready_gate(book=Book(8))
+    gate.set_position(0, -50)
+    gate.set_mark(0, 1000, NOW)
+    assert check(gate) == "OK"
+    gate.set_mark(0, px_ticks, NOW)
+    assert check(gate) == "INVALID_BOOK"
+
+
 def test_open_orders_are_counted_until_they_close() -> None:
     gate = ready_gate()
     for _ in range(5):
@@ -552,6 +584,11 @@ def step_orders(model: Model, rng: random.Random) -> None:
     index, strategy, side, px, leaves = order
     qty = rng.randint(0, leaves) if rng.random() < 0.5 else leaves
     is_closed = qty == leaves
+    late = rng.randint(1, 5) if rng.random() < 0.1 else 0
+    if late:
+        model.gate.on_late_fill(index, strategy, side, px, late)
+        order[4] += late  # the model's fill takes it away again
+        model.fill(order, late)
     if rng.random() < 0.6:
         model.gate.on_fill(index, strategy, side, px, qty, is_closed)
         model.fill(order, qty)
