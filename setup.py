@@ -80,7 +80,18 @@ def cythonized() -> list[Extension]:
 
 if __name__ == "__main__":
     setup(
-        packages=["ext", "engine", "connectors", "connectors.binance", "connectors.bybit", "tools", "tools.exchange", "tools.exchange.binance", "tools.exchange.bybit"],
+        packages=[
+            "ext",
+            "engine",
+            "engine.strategies",
+            "connectors",
+            "connectors.binance",
+            "connectors.bybit",
+            "tools",
+            "tools.exchange",
+            "tools.exchange.binance",
+            "tools.exchange.bybit",
+        ],
         package_dir={"": "."},
         package_data={"ext": ["*.pyi", "*.pxd", "*.h", "py.typed"]},
         ext_modules=cythonized(),

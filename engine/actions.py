@@ -14,7 +14,7 @@ class Action(msgspec.Struct, frozen=True, gc=False):
     venue: Venue
 
 
-class PlaceOrder(Action):
+class PlaceOrder(Action, frozen=True):
     instrument: int
     cl_ord_id: int
     side: Side
@@ -27,13 +27,13 @@ class PlaceOrder(Action):
     is_hedge: bool = False  # reduces the residual of a leg plan: queued before new orders
 
 
-class CancelOrder(Action):
+class CancelOrder(Action, frozen=True):
     instrument: int
     cl_ord_id: int
     order_id: str  # "" when the venue has not told it yet: cancel by cl_ord_id
 
 
-class AmendOrder(Action):
+class AmendOrder(Action, frozen=True):
     instrument: int
     cl_ord_id: int
     order_id: str
@@ -42,13 +42,13 @@ class AmendOrder(Action):
     qty_lots: int  # the new total quantity
 
 
-class CancelAll(Action):
+class CancelAll(Action, frozen=True):
     """Cancel all open orders of the account on one instrument."""
 
     instrument: int
 
 
-class QueryOrder(Action):
+class QueryOrder(Action, frozen=True):
     """Ask for one order; answered by an OrderReport with exec_type STATUS, NOT_FOUND or OUTCOME_UNKNOWN."""
 
     instrument: int
@@ -56,11 +56,11 @@ class QueryOrder(Action):
     order_id: str
 
 
-class QueryOpenOrders(Action):
+class QueryOpenOrders(Action, frozen=True):
     request_id: int
 
 
-class QueryFills(Action):
+class QueryFills(Action, frozen=True):
     """Fills of one instrument since a venue time, with the connector's own overlap and paging."""
 
     request_id: int
@@ -68,9 +68,9 @@ class QueryFills(Action):
     since_exch_ts_ns: int
 
 
-class QueryBalances(Action):
+class QueryBalances(Action, frozen=True):
     request_id: int
 
 
-class QueryPositions(Action):
+class QueryPositions(Action, frozen=True):
     request_id: int

@@ -21,8 +21,8 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pass
 
 
-class EngineSettings(Strict):
-    """`[engine]`. `trading`: "off" refuses every order, "test" allows venues of test environments, "live" allows all."""
+class EngineSettings(Strict, frozen=True):
+    """`[engine]`. `trading`: "off" refuses every order, "test" allows test environments only, "live" allows all."""
 
     instance: int
     state_dir: str
@@ -33,21 +33,21 @@ class EngineSettings(Strict):
     stop_timeout_ms: int = 10_000
 
 
-class JournalSettings(Strict):
+class JournalSettings(Strict, frozen=True):
     ring_mib: int = 64
     segment_mib: int = 256
     sync_interval_ms: int = 5
     durability: Literal["batch", "strict"] = "batch"
 
 
-class UnderlyingLimit(Strict):
+class UnderlyingLimit(Strict, frozen=True):
     """Position limit over all venues, in units of the underlying; open and unknown orders count in full."""
 
     max_long: str
     max_short: str
 
 
-class RiskSettings(Strict):
+class RiskSettings(Strict, frozen=True):
     """`[risk]`. Every limit must be written down; none has a default that would let an engine trade unlimited."""
 
     underlyings: dict[str, UnderlyingLimit]
@@ -61,7 +61,7 @@ class RiskSettings(Strict):
     max_executions: int = 100_000  # a strategy stops after so many fills until an operator re-arms it
 
 
-class InstrumentSettings(Strict):
+class InstrumentSettings(Strict, frozen=True):
     """One `[[instruments]]` row."""
 
     venue: str
@@ -73,7 +73,7 @@ class InstrumentSettings(Strict):
     max_open_orders: int = 20
 
 
-class StrategySettings(Strict):
+class StrategySettings(Strict, frozen=True):
     """One `[[strategies]]` row. `allotment` is quote money per venue; `params` belong to the kind."""
 
     name: str
@@ -82,7 +82,7 @@ class StrategySettings(Strict):
     params: dict[str, Any] = {}
 
 
-class EngineConfig(Strict):
+class EngineConfig(Strict, frozen=True):
     engine: EngineSettings
     risk: RiskSettings
     venues: dict[str, VenueSettings]

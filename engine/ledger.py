@@ -19,7 +19,7 @@ class LedgerRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     kind: ClassVar[RecordKind]
 
 
-class OrderPlaced(LedgerRecord):
+class OrderPlaced(LedgerRecord, frozen=True):
     """The intent, journaled before the first byte can reach a socket. `plan_id` 0: not part of a leg plan."""
 
     kind = RecordKind.ORDER_PLACED
@@ -39,7 +39,7 @@ class OrderPlaced(LedgerRecord):
     ts_ns: int
 
 
-class OrderAccepted(LedgerRecord):
+class OrderAccepted(LedgerRecord, frozen=True):
     """Evidence that the venue has it. `status` PENDING_NEW: accepted for processing only."""
 
     kind = RecordKind.ORDER_ACCEPTED
@@ -49,7 +49,7 @@ class OrderAccepted(LedgerRecord):
     exch_ts_ns: int
 
 
-class OrderFilled(LedgerRecord):
+class OrderFilled(LedgerRecord, frozen=True):
     """One execution applied once. `cl_ord_id` 0: a foreign order's fill on our account."""
 
     kind = RecordKind.ORDER_FILLED
@@ -68,26 +68,26 @@ class OrderFilled(LedgerRecord):
     status: OrdStatus
 
 
-class OrderClosed(LedgerRecord):
+class OrderClosed(LedgerRecord, frozen=True):
     cl_ord_id: int
     cum_qty_lots: int
     code: int
     text: str
 
 
-class OrderCanceled(OrderClosed):
+class OrderCanceled(OrderClosed, frozen=True):
     kind = RecordKind.ORDER_CANCELED
 
 
-class OrderRejected(OrderClosed):
+class OrderRejected(OrderClosed, frozen=True):
     kind = RecordKind.ORDER_REJECTED
 
 
-class OrderExpired(OrderClosed):
+class OrderExpired(OrderClosed, frozen=True):
     kind = RecordKind.ORDER_EXPIRED
 
 
-class OrderUnknown(LedgerRecord):
+class OrderUnknown(LedgerRecord, frozen=True):
     """No evidence of the outcome; exposure stays reserved until the venue proves one."""
 
     kind = RecordKind.ORDER_UNKNOWN
@@ -95,13 +95,13 @@ class OrderUnknown(LedgerRecord):
     text: str
 
 
-class CancelRequested(LedgerRecord):
+class CancelRequested(LedgerRecord, frozen=True):
     kind = RecordKind.CANCEL_REQUESTED
     cl_ord_id: int
     ts_ns: int
 
 
-class AmendRequested(LedgerRecord):
+class AmendRequested(LedgerRecord, frozen=True):
     kind = RecordKind.AMEND_REQUESTED
     cl_ord_id: int
     px_ticks: int
@@ -109,7 +109,7 @@ class AmendRequested(LedgerRecord):
     ts_ns: int
 
 
-class OrderAmended(LedgerRecord):
+class OrderAmended(LedgerRecord, frozen=True):
     """The venue's price and total quantity now; also how an order leaves PENDING_CANCEL or UNKNOWN alive."""
 
     kind = RecordKind.ORDER_AMENDED
@@ -119,7 +119,7 @@ class OrderAmended(LedgerRecord):
     status: OrdStatus
 
 
-class BalanceChanged(LedgerRecord):
+class BalanceChanged(LedgerRecord, frozen=True):
     kind = RecordKind.BALANCE_CHANGED
     venue: Venue
     asset: str
@@ -127,7 +127,7 @@ class BalanceChanged(LedgerRecord):
     available_atoms: int
 
 
-class FundingBooked(LedgerRecord):
+class FundingBooked(LedgerRecord, frozen=True):
     kind = RecordKind.FUNDING_PAID
     venue: Venue
     instrument: int
@@ -136,7 +136,7 @@ class FundingBooked(LedgerRecord):
     exec_id: str
 
 
-class CapitalMoved(LedgerRecord):
+class CapitalMoved(LedgerRecord, frozen=True):
     """Internal accounting: allotment of one strategy moved between venues. Sums are conserved."""
 
     kind = RecordKind.CAPITAL_MOVED
@@ -146,7 +146,7 @@ class CapitalMoved(LedgerRecord):
     amount_atoms: int
 
 
-class Correction(LedgerRecord):
+class Correction(LedgerRecord, frozen=True):
     """A difference to the venue, adopted: the venue is right. `what` is "position", "holding", "order" or "fill"."""
 
     kind = RecordKind.CORRECTION
@@ -158,7 +158,7 @@ class Correction(LedgerRecord):
     evidence: str
 
 
-class OrderAdopted(LedgerRecord):
+class OrderAdopted(LedgerRecord, frozen=True):
     """An order of ours that the venue knows and the ledger does not (lost tail of a power cut)."""
 
     kind = RecordKind.ORDER_ADOPTED
@@ -167,7 +167,7 @@ class OrderAdopted(LedgerRecord):
     cum_qty_lots: int
 
 
-class RiskRefused(LedgerRecord):
+class RiskRefused(LedgerRecord, frozen=True):
     kind = RecordKind.RISK_REFUSED
     strategy: int
     instrument: int
@@ -179,7 +179,7 @@ class RiskRefused(LedgerRecord):
     limit: int
 
 
-class RouteDecided(LedgerRecord):
+class RouteDecided(LedgerRecord, frozen=True):
     """Scored candidates of one decision: (instrument, net price in quote atoms a base unit, depth in base atoms,
     reason it was left out or "")."""
 
@@ -191,7 +191,7 @@ class RouteDecided(LedgerRecord):
     candidates: tuple[tuple[int, int, int, str], ...]
 
 
-class LegChanged(LedgerRecord):
+class LegChanged(LedgerRecord, frozen=True):
     kind = RecordKind.LEG_CHANGED
     plan_id: int
     state: str
@@ -199,28 +199,28 @@ class LegChanged(LedgerRecord):
     text: str
 
 
-class VenueGate(LedgerRecord):
+class VenueGate(LedgerRecord, frozen=True):
     kind = RecordKind.VENUE_GATE
     venue: Venue
     is_open: bool
     text: str
 
 
-class Anomaly(LedgerRecord):
+class Anomaly(LedgerRecord, frozen=True):
     kind = RecordKind.ANOMALY
     what: str
     cl_ord_id: int
     text: str
 
 
-class KillSwitch(LedgerRecord):
+class KillSwitch(LedgerRecord, frozen=True):
     kind = RecordKind.KILL_SWITCH
     is_on: bool
     reason: str
     operator: str
 
 
-class QuerySent(LedgerRecord):
+class QuerySent(LedgerRecord, frozen=True):
     kind = RecordKind.QUERY_SENT
     venue: Venue
     what: str
@@ -229,7 +229,7 @@ class QuerySent(LedgerRecord):
     cl_ord_id: int
 
 
-class InstrumentNoted(LedgerRecord):
+class InstrumentNoted(LedgerRecord, frozen=True):
     """The definition that later ticks and lots refer to."""
 
     kind = RecordKind.INSTRUMENT_DEFINED

@@ -29,7 +29,9 @@ class StrategyContext(Protocol):
     router: OrderRouter
     instruments: Mapping[int, Instrument]
     books: Mapping[int, Book]
-    now_ns: int
+
+    @property
+    def now_ns(self) -> int: ...
 
     def place(
         self,

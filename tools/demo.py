@@ -152,6 +152,7 @@ def judge(folder: Path, port: int, engine_exit: int, seconds: float) -> DemoRepo
     truth = exchange_state(port, ACCOUNT)
     reports = list(replay(folder / "journal"))
     portfolio = state.portfolio
+    config = load_config(folder / "engine.toml").config
     # Flat valuation at cost: the closing mid is on the page that the engine left behind.
     view = View(folder)
     gauges = view.snapshot()["gauges"] if view.poll() else {}
@@ -172,9 +173,7 @@ def judge(folder: Path, port: int, engine_exit: int, seconds: float) -> DemoRepo
         decisions_different=sum(report.different for report in reports),
         latency=stage_rows(StatsReader(folder / PAGE_NAME)),
         faults=fault_counts(port),
-        limits_exceeded=limits_exceeded(
-            ledger_of(folder / "journal"), load_config(folder / "engine.toml").config, State()
-        ),
+        limits_exceeded=limits_exceeded(ledger_of(folder / "journal"), config, State()),
         engine_exit=engine_exit,
     )
 

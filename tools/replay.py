@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from connectors.registry import CONNECTORS
 
+from connectors.registry import CONNECTORS
 from engine import records as tape
 from engine.config import parse_config
 from engine.errors import JournalError
@@ -246,8 +246,8 @@ def run(args: argparse.Namespace) -> int:
 def text_of(report: ReplayReport) -> str:
     speed = report.span_ns / 1e9 / report.seconds if report.seconds else 0.0
     lines = [
-        f"run {report.run}: {report.inputs} inputs over {report.span_ns / 1e9:.1f} s replayed in {report.seconds:.1f} s "
-        f"({speed:.1f}x real time)",
+        f"run {report.run}: {report.inputs} inputs over {report.span_ns / 1e9:.1f} s "
+        f"replayed in {report.seconds:.1f} s ({speed:.1f}x real time)",
         f"  decisions recorded {report.recorded}, recomputed {report.recomputed}, different {report.different}"
         + (f", unfinished at the kill {report.unfinished}" if report.unfinished else ""),
     ]

@@ -102,5 +102,6 @@ def refuse_readable_by_others(path: Path) -> None:
         raise CredentialError(f"{path}: credentials file not found; trading is not started") from None
     if stat.S_IMODE(mode) & 0o077:
         raise CredentialError(
-            f"{path}: mode {stat.S_IMODE(mode):04o} lets others read the keys, must be 0600 or 0400; run: chmod 600 {path}"
+            f"{path}: mode {stat.S_IMODE(mode):04o} lets others read the keys, must be 0600 or 0400; "
+            f"run: chmod 600 {path}"
         )

@@ -172,7 +172,7 @@ def plain_line(view: View, elapsed: float) -> str:
     shot = view.snapshot()
     gauges, counters = shot["gauges"], shot["counters"]
     trades = [row for row in shot["latency"] if row["stage"] == TICK_TO_TRADE and row["count"]]
-    trade = max(trades, key=lambda row: int(row["count"]), default={})
+    trade: dict[str, Any] = max(trades, key=lambda row: int(row["count"]), default={})
     return (
         f"{elapsed:5.1f} s  orders {counters.get('orders', 0)}  fills {counters.get('fills', 0)}  "
         f"open {gauges.get('open_orders', 0)}  unknown {gauges.get('unknown_orders_now', 0)}  "

@@ -73,8 +73,14 @@ def test_not_toml_is_one_line() -> None:
     assert line.startswith("x.toml: not TOML")
 
 
-def test_instrument_of_an_unknown_venue_and_doubles_are_named() -> None:
-    text = DEMO.replace('venue = "bybit"\nmarket = "linear"\nsymbol = "BTCUSDT"', 'venue = "kraken"\nmarket = "linear"\nsymbol = "X"', 1)  # fmt: skip
-    assert any(
-        "instruments[2].venue: must be one of [venues]: binance, bybit, was 'kraken'" in x for x in problems(text)
-    )
+def test_instrument_of_an_unknown_venue_is_named() -> None:
+    row = 'venue = "bybit"\nmarket = "linear"\nsymbol = "BTCUSDT"'
+    assert row in DEMO
+    found = problems(DEMO.replace(row, row.replace("bybit", "kraken"), 1))
+    assert "x.toml: instruments[2].venue: must be one of [venues]: binance, bybit, was 'kraken'" in found
+
+
+def test_instrument_listed_twice_is_named() -> None:
+    row = 'venue = "bybit"\nmarket = "linear"\nsymbol = "ETHUSDT"'
+    found = problems(DEMO.replace(row, row.replace("ETH", "BTC"), 1))
+    assert "x.toml: instruments[4]: bybit linear BTCUSDT is listed twice" in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,17 @@ def test_foreign_identifiers_are_zero(text: str) -> None:
         assert ids.text_from_cl_ord_id(ids.cl_ord_id_from_text(text)) == text
 
 
-def test_near_misses_are_foreign() -> None:
-    for text in ("", "tw", "tw00000000000000G1", "TW0000000000000001", "tw000000000000001", "tw 000000000000001", "tw+000000000000001"):  # fmt: skip
-        assert ids.cl_ord_id_from_text(text) == 0
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "tw",
+        "tw00000000000000G1",
+        "TW0000000000000001",
+        "tw000000000000001",
+        "tw 000000000000001",
+        "tw+000000000000001",
+    ],
+)
+def test_near_misses_are_foreign(text: str) -> None:
+    assert ids.cl_ord_id_from_text(text) == 0
