@@ -296,24 +296,23 @@ class FaultPlan:
         active.in_force = True
         active.ends_ns = now_ns + spec.for_ms * MS if spec.for_ms else FOREVER
         self.counts[spec.kind] += 1
-        for venue in self._chosen_venues(spec):
-            self._set_state(venue, spec, spec.value)
+        self._set_states(spec, on=True)
 
     def _end_state(self, active: _Active) -> None:
         if active.in_force:
             active.in_force = False
-            for venue in self._chosen_venues(active.spec):
-                self._set_state(venue, active.spec, 1.0 if active.spec.kind == "squeeze" else 0.0)
+            self._set_states(active.spec, on=False)
 
-    def _set_state(self, venue: Venue, spec: FaultSpec, value: float) -> None:
-        if spec.kind == "skew":
-            venue.hooks.clock_skew_ns = int(value * MS)
-        elif spec.kind == "query_lag":
-            venue.hooks.query_lag_ns = int(value * MS)
-        elif spec.kind == "overload":
-            venue.hooks.is_overloaded = value != 0.0 or not venue.hooks.is_overloaded
-        else:
-            venue.squeeze(value)
+    def _set_states(self, spec: FaultSpec, *, on: bool) -> None:
+        for venue in self._chosen_venues(spec):
+            if spec.kind == "skew":
+                venue.hooks.clock_skew_ns = int(spec.value * MS) if on else 0
+            elif spec.kind == "query_lag":
+                venue.hooks.query_lag_ns = int(spec.value * MS) if on else 0
+            elif spec.kind == "overload":
+                venue.hooks.is_overloaded = on
+            else:
+                venue.squeeze(spec.value if on else 1.0)
 
     def _chosen_venues(self, spec: FaultSpec) -> list[Venue]:
         names = [name for name in self.venues if spec.venue in ("*", name)]

@@ -601,6 +601,17 @@ def test_filled_order_may_say_so_twice() -> None:
     ]
 
 
+def test_cancel_after_the_fill_may_be_accepted_and_say_filled_again() -> None:
+    desk = Desk()
+    private, trade = desk.private("order"), desk.trade()
+    desk.order(trade, "create", orderLinkId="one", **LIMIT | {"price": "64010"})
+    assert desk.order(trade, "cancel", orderLinkId="one")["retCode"] == 110001
+    desk.front.private._double_filled = 1.0
+    assert desk.order(trade, "cancel", orderLinkId="one")["retCode"] == 0
+    last = desk.topics(private, "order")[-1]
+    assert (last["orderStatus"], last["rejectReason"]) == ("Filled", "EC_OrigClOrdIDDoesNotExist")
+
+
 def test_fast_executions_name_no_client_id_of_a_maker(desk: Desk) -> None:
     private, trade = desk.private("execution.fast"), desk.trade()
     desk.order(trade, "create", orderLinkId="rests", **LIMIT | {"price": "64000.0"})

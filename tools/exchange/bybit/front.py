@@ -67,8 +67,8 @@ class BybitFront:
         self._outbox = Outbox(sink)
         self._now_ns = 0
         self._conns: dict[int, Conn] = {}
-        self.trading = Trading(core)
         self.private = PrivateStreams(core, self._send_private, seed, double_filled)
+        self.trading = Trading(core, self.private.late_cancel)
         self.public = {
             name: PublicStreams(core, [each for each in core.listings if each.market is market], self._send)
             for name, market in (("spot", Market.SPOT), ("linear", Market.LINEAR))

@@ -162,10 +162,7 @@ class PrivateStreams:
         if batch.coins:
             frames.append(("wallet", [wallet_row(self.core, account, set(batch.coins))]))
         for topic, rows in self._shuffled(frames):
-            if self._held is not None:
-                self._held.append((account_id, topic, rows, now_ns))
-            else:
-                self._emit(account_id, topic, rows, now_ns)
+            self._put(account_id, topic, rows, now_ns)
 
     def _shuffled(self, frames: list[tuple[str, list[dict[str, Any]]]]) -> list[tuple[str, list[dict[str, Any]]]]:
         # Frames of one topic keep their order; which topic comes next is drawn.
@@ -208,10 +205,19 @@ class PrivateStreams:
             return None
         return order_row(event) | {"cancelType": "CancelByUser", "rejectReason": "EC_OrigClOrdIDDoesNotExist"}
 
-    def late_cancel(self, order: Order, now_ns: int) -> None:
-        """A cancel came too late for a filled order: its `Filled` is sent a second time."""
+    def late_cancel(self, order: Order, now_ns: int) -> bool:
+        """A cancel came after the fill of a contract: sometimes accepted, and its `Filled` then said a second time."""
+        if order.listing.is_spot or order.status is not OrdStatus.FILLED or self._rng.random() >= self._double_filled:
+            return False
         row = order_row(order) | {"cancelType": "CancelByUser", "rejectReason": "EC_OrigClOrdIDDoesNotExist"}
-        self._emit(order.account_id, "order", [row], now_ns)
+        self._put(order.account_id, "order", [row], now_ns)
+        return True
+
+    def _put(self, account_id: int, topic: str, rows: list[dict[str, Any]], now_ns: int) -> None:
+        if self._held is not None:
+            self._held.append((account_id, topic, rows, now_ns))
+        else:
+            self._emit(account_id, topic, rows, now_ns)
 
     # --- frames -----------------------------------------------------------------------------------------------------
 

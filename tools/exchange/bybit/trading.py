@@ -7,7 +7,7 @@ order is told by the private stream. Source: bybit-exchange/docs, "Place/Amend/C
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -54,8 +54,10 @@ def category_of(args: Mapping[str, Any]) -> str:
 
 
 class Trading:
-    def __init__(self, core: VenueCore) -> None:
+    def __init__(self, core: VenueCore, late_cancel: Callable[[Order, int], bool]) -> None:
+        """`late_cancel(order, now_ns)`: whether a cancel that came after the fill is accepted all the same."""
         self.core = core
+        self._late_cancel = late_cancel
 
     def listing(self, args: Mapping[str, Any], name: str = "") -> Listing:
         name = name or category_of(args)
@@ -161,7 +163,7 @@ class Trading:
     # --- amend, cancel ----------------------------------------------------------------------------------------------
 
     def target(self, account_id: int, listing: Listing, args: Mapping[str, Any], now_ns: int) -> Order:
-        """The open order that a request names; orderId wins over orderLinkId."""
+        """The order that a request names, open or closed; orderId wins over orderLinkId."""
         order_id, client_id = str(args.get("orderId") or ""), str(args.get("orderLinkId") or "")
         if not order_id and not client_id:
             raise Refusal(PARAMS, "params error: orderId or orderLinkId is required")
@@ -170,14 +172,14 @@ class Trading:
         # A venue that lags does not know an order it has just acknowledged.
         if order is None or not self.core.is_visible(order, now_ns):
             raise refusal(listing, Reason.UNKNOWN_ORDER)
-        if not order.is_open:
-            raise closed_refusal(order)
         return order
 
     def amend(self, account_id: int, args: Mapping[str, Any], now_ns: int, name: str = "") -> dict[str, str]:
         listing = self.listing(args, name)
         self._check_supported(args)
         order = self.target(account_id, listing, args, now_ns)
+        if not order.is_open:
+            raise closed_refusal(order)
         px = self.ticks(listing, args["price"]) if args.get("price") not in (None, "") else None
         qty = self.lots(listing, args["qty"]) if args.get("qty") not in (None, "") else None
         if px is None and qty is None:
@@ -193,7 +195,10 @@ class Trading:
     def cancel(self, account_id: int, args: Mapping[str, Any], now_ns: int, name: str = "") -> dict[str, str]:
         listing = self.listing(args, name)
         order = self.target(account_id, listing, args, now_ns)
-        self.core.cancel(account_id, order, now_ns)
+        if order.is_open:
+            self.core.cancel(account_id, order, now_ns)
+        elif not self._late_cancel(order, now_ns):
+            raise closed_refusal(order)
         return ids(order)
 
     def cancel_all(self, account_id: int, args: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
