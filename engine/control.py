@@ -57,7 +57,7 @@ class ControlServer:
         except OSError:
             return
         client.setblocking(False)
-        pid, uid, _gid = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pid, uid = _peer_of(client)
         if uid not in (0, os.getuid()):
             self.refused_count += 1
             _reply(client, {"ok": False, "error": f"user {uid} may not command this engine"})
@@ -119,6 +119,12 @@ def send_command(path: Path, name: str, args: Mapping[str, str] | None = None, t
     if not reply.get("ok"):
         raise ControlError(f"{path}: {reply.get('error')}")
     return reply.get("result")
+
+
+def _peer_of(client: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end, as the kernel noted them when it connected."""
+    pid, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid
 
 
 def _timeval(seconds: float) -> bytes:

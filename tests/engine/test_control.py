@@ -101,7 +101,7 @@ def test_message_that_is_not_understood_changes_nothing(tmp_path: Path, message:
 def test_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "control"
     # The kernel's word on the peer, as it would be for the user nobody.
-    monkeypatch.setattr(control.struct, "unpack", lambda *_: (1, 65_534, 65_534))
+    monkeypatch.setattr(control, "_peer_of", lambda client: (1, 65_534))
 
     def client() -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -526,18 +527,24 @@ def test_manager_hears_ready_watchdog_and_stopping(tmp_path: Path) -> None:
     heard: list[str] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "n"))
-        manager.settimeout(5)
-        environ = {"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "30000", "WATCHDOG_PID": str(os.getpid())}
-        play(lambda *_: None, stop_after_s=0.08, notifier=Notifier(environ))
         manager.setblocking(False)
-        while True:
-            try:
-                heard.append(manager.recv(1000).decode())
-            except BlockingIOError:
-                break
+
+        def listen(now_ns: int = 0) -> None:
+            # Its queue holds but a few messages, so it is read as they come.
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    heard.append(manager.recv(1000).decode())
+
+        def script(pipeline: FakePipeline, name: str, rest: Any) -> None:
+            if name == "timer" and heard.count("WATCHDOG=1") >= 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        environ = {"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "30000", "WATCHDOG_PID": str(os.getpid())}
+        play(script, notifier=Notifier(environ), on_tick=listen)
+        listen()
     assert "READY=1\nSTATUS=trading" in heard
     assert heard.count("WATCHDOG=1") >= 3
-    assert heard[-1] == "STOPPING=1\nSTATUS=stopping: timer"
+    assert heard[-1] == "STOPPING=1\nSTATUS=stopping: signal"
 
 
 def test_notifier_outside_a_unit_does_nothing() -> None:
