@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from functools import cached_property
 
 import msgspec
 
 from engine.types import MONEY_SCALE, InstrumentKind, InstrumentState, Market, Venue
 
 
-class Instrument(msgspec.Struct, frozen=True, kw_only=True):
+class Instrument(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One instrument as its venue defines it.
 
     Units: tick_size in quote per base unit, lot_size in base units (or contracts), multiplier in base units a
@@ -34,26 +35,33 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     min_notional_atoms: int = 0
     state: InstrumentState = InstrumentState.TRADING
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Our name: `BINANCE:BTC-USDT:SPOT`, `BYBIT:BTC-USDT:PERPETUAL`."""
         return f"{self.venue.name}:{self.base}-{self.quote}:{self.kind.name}"
 
-    @property
+    @cached_property
     def value_ratio(self) -> tuple[int, int]:
         """(value_num, value_den): atoms of quote that one tick times one lot is worth."""
         value = self.tick_size * self.lot_size * self.multiplier * (10**MONEY_SCALE)
         return value.as_integer_ratio()
 
-    @property
+    @cached_property
     def px_scale(self) -> tuple[int, int]:
         """(decimals, mantissa): tick_size = mantissa * 10**-decimals."""
         return decimals_and_mantissa(self.tick_size)
 
-    @property
+    @cached_property
     def qty_scale(self) -> tuple[int, int]:
         """(decimals, mantissa): lot_size = mantissa * 10**-decimals."""
         return decimals_and_mantissa(self.lot_size)
+
+    @cached_property
+    def base_atoms_per_lot(self) -> int:
+        """Base atoms that one lot moves a position by."""
+        atoms = self.lot_size * self.multiplier * 10**MONEY_SCALE
+        assert atoms == int(atoms), f"{self.name}: a lot of {self.lot_size} is finer than an atom"
+        return int(atoms)
 
     def px_text(self, px_ticks: int) -> str:
         return plain(self.tick_size * px_ticks)

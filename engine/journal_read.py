@@ -102,6 +102,7 @@ class SegmentReader:
         except lmdb.Error as problem:
             raise JournalError(f"{path}: {problem}") from problem
         self.header, self.link = read_segment_header(self.env)
+        self.end_seq = 0  # last sequence of the store as `batches` saw it
         self.databases = {
             number: self.env.open_db(name.encode(), create=False) for number, name in blocks.STREAMS.items()
         }
@@ -135,11 +136,19 @@ class SegmentReader:
                 return
 
     def batches(self, streams: list[int], start_seq: int) -> Iterator[tuple[int, list[tuple[BlockHeader, bytes]]]]:
-        """Blocks in the order of their batches: (last sequence of the batch, its blocks)."""
+        """Blocks in the order of their batches: (last sequence of the batch, its blocks), up to `end_seq`.
+
+        The streams are read in transactions of their own. A batch that is committed between them would be seen in one
+        stream only, so what is newer than the end at the start is left for the next reading.
+        """
+        last = last_block(self.env)
+        self.end_seq = last[0].batch_last_seq if last else self.header.first_seq - 1
         sources = [self.blocks(stream, start_seq) for stream in streams]
         heads = [next(source, None) for source in sources]
         while any(heads):
             batch = min(head[0].batch_last_seq for head in heads if head is not None)
+            if batch > self.end_seq:
+                return
             found = []
             for index, head in enumerate(heads):
                 if head is not None and head[0].batch_last_seq == batch:
@@ -208,11 +217,9 @@ def _store_records(root: Path, start_seq: int, streams: list[int]) -> Generator[
     next_seq = start_seq
     for segment in segments[first:]:
         with SegmentReader(segment) as reader:
-            # Asked before reading: whatever is committed meanwhile only adds to what is read.
-            last = last_block(reader.env)
             for _, found in reader.batches(streams, start_seq):
                 yield from _records_of(found, start_seq, segment)
-            next_seq = max(next_seq, reader.header.first_seq, last[0].batch_last_seq + 1 if last else 0)
+            next_seq = max(next_seq, reader.end_seq + 1)
     return next_seq
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from engine.instrument import Instrument
-from engine.types import MONEY_SCALE, NO_PX, InstrumentKind, Side, Venue
+from engine.types import NO_PX, InstrumentKind, Side, Venue
 
 
 class Position(msgspec.Struct):
@@ -73,7 +73,7 @@ class PortfolioManager:
 
     def position_atoms(self, instrument: int) -> int:
         """Base atoms of one instrument's position."""
-        return self.position_lots(instrument) * base_atoms_per_lot(self.instruments[instrument])
+        return self.position_lots(instrument) * self.instruments[instrument].base_atoms_per_lot
 
     def net_atoms(self, underlying: str) -> int:
         """Base atoms of one underlying, netted over all venues and kinds."""
@@ -123,7 +123,7 @@ class PortfolioManager:
         elif asset == definition.quote or asset == definition.settle:
             position.fees_quote_atoms += fee
         if definition.kind is InstrumentKind.SPOT:
-            base = side * qty_lots * base_atoms_per_lot(definition)
+            base = side * qty_lots * definition.base_atoms_per_lot
             self._expect(definition.venue, definition.base, base - (fee if asset == definition.base else 0))
 
     def apply_funding(self, instrument: int, amount_atoms: int) -> None:
@@ -154,12 +154,6 @@ class PortfolioManager:
         holding = self.holdings.get((venue, asset))
         if holding is not None and holding.is_agreed:
             holding.expected_atoms += change_atoms
-
-
-def base_atoms_per_lot(instrument: Instrument) -> int:
-    atoms = instrument.lot_size * instrument.multiplier * 10**MONEY_SCALE
-    assert atoms == int(atoms), f"{instrument.name}: a lot of {instrument.lot_size} is finer than an atom"
-    return int(atoms)
 
 
 def base_value_atoms(instrument: Instrument, px_ticks: int, base_atoms: int) -> int:

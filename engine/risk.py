@@ -10,7 +10,7 @@ from __future__ import annotations
 from engine.config import EngineConfig
 from engine.instrument import Instrument, atoms_from_text
 from engine.orders import Order
-from engine.portfolio import PortfolioManager, base_atoms_per_lot
+from engine.portfolio import PortfolioManager
 from engine.types import NO_PX, InstrumentKind, Side, Venue
 from ext import Book, Gate
 from ext.gate import REASONS
@@ -48,7 +48,7 @@ class Risk:
             return f"no [risk.underlyings.{instrument.base}] limit"
         row = self.settings[instrument.index]
         num, den = instrument.value_ratio
-        per_lot = base_atoms_per_lot(instrument)
+        per_lot = instrument.base_atoms_per_lot
         self.gate.define(
             instrument.index,
             underlying=self.underlyings.index(instrument.base),
@@ -105,6 +105,8 @@ class Risk:
             self.gate.on_fill(order.instrument, order.strategy, order.side, order.px_ticks, covered, False)
             self._reserve_funds(order, instrument, -covered)
             order.reserved_lots -= covered
+        if qty_lots > covered:
+            self.gate.on_late_fill(order.instrument, order.strategy, order.side, order.px_ticks, qty_lots - covered)
         self.gate.set_position(order.instrument, self.portfolio.position_lots(order.instrument))
 
     def close(self, order: Order, instrument: Instrument) -> None:
@@ -146,4 +148,4 @@ def funds_needed(instrument: Instrument, side: Side, px_ticks: int, qty_lots: in
     """Asset and atoms that a spot order binds at its limit price."""
     if side is Side.BUY:
         return instrument.quote, instrument.notional_atoms(px_ticks, qty_lots)
-    return instrument.base, qty_lots * base_atoms_per_lot(instrument)
+    return instrument.base, qty_lots * instrument.base_atoms_per_lot

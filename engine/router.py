@@ -12,7 +12,6 @@ import msgspec
 
 from engine.health import VenueHealth
 from engine.instrument import Instrument
-from engine.portfolio import base_atoms_per_lot
 from engine.types import MONEY_SCALE, NO_PX, HealthState, Side, Venue
 from ext import Book
 
@@ -47,7 +46,7 @@ class OrderRouter:
         self.instruments[index] = instrument
         self.taker_ppm.setdefault(index, taker_ppm)
         self.tick_atoms[index] = int(instrument.tick_size * 10**MONEY_SCALE)
-        self.lot_atoms[index] = base_atoms_per_lot(instrument)
+        self.lot_atoms[index] = instrument.base_atoms_per_lot
 
     def touch(self, index: int, side: Side) -> int:
         """Net price of taking the best level now; NO_PX when there is none or the book is not valid. Hot: no walk."""

@@ -15,7 +15,6 @@ from engine.config import EngineConfig
 from engine.ids import cl_ord_id_from_text
 from engine.instrument import Instrument, atoms_from_text
 from engine.ledger import LedgerRecord, OrderFilled, OrderPlaced
-from engine.portfolio import base_atoms_per_lot
 from engine.state import State
 from engine.types import InstrumentKind, Side
 
@@ -115,7 +114,7 @@ def over_limits(state: State, config: EngineConfig) -> list[str]:
         mine = [order for order in state.open_orders.values() if order.instrument == index]
         buys = sum(order.leaves_qty_lots for order in mine if order.side is Side.BUY)
         sells = sum(order.leaves_qty_lots for order in mine if order.side is Side.SELL)
-        per_lot = base_atoms_per_lot(instrument)
+        per_lot = instrument.base_atoms_per_lot
         limit = atoms_from_text(config.instruments[index].max_position)
         if max(held + buys, sells - held) * per_lot > limit:
             found.append(f"{instrument.name}: {held} lots, {buys} and {sells} open, limit {limit} atoms")

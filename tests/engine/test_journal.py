@@ -136,6 +136,7 @@ def test_journal_is_read_while_another_process_writes_it(tmp_path: Path) -> None
                 for record in read_records(tmp_path, seen + 1):
                     seen += 1
                     assert (record.seq, record.payload) == (seen, payload_of(seen))
+                assert (report := verify(tmp_path)).ok, report
             except JournalError as problem:
                 assert seen == 0 and "no journal here" in str(problem), problem
         assert seen == 6000

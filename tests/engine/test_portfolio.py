@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.instrument import Instrument
-from engine.portfolio import PortfolioManager, Position, base_atoms_per_lot, base_value_atoms
+from engine.portfolio import PortfolioManager, Position, base_value_atoms
 from engine.types import InstrumentKind, Market, Side, Venue
 
 FILLS = st.lists(st.tuples(st.sampled_from([1, -1]), st.integers(1, 1_000_000), st.integers(1, 10_000)), max_size=40)
@@ -91,5 +91,5 @@ def test_corrected_position_makes_no_result() -> None:
 
 def test_lot_and_value_in_atoms() -> None:
     made = instrument(0, InstrumentKind.SPOT)
-    assert base_atoms_per_lot(made) == 100_000
+    assert made.base_atoms_per_lot == 100_000
     assert base_value_atoms(made, 640_001, 3) == 192_001, "rounded up: it values costs"
