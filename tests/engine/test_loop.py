@@ -21,7 +21,7 @@ import pytest
 from picows import WSListener, WSMsgType, WSTransport
 
 from engine import records
-from engine.control import send_command
+from engine.control import ControlError, send_command
 from engine.loop import EngineLoop, measure_utc_offset
 from engine.loop_settings import LoopSettings
 from engine.loop_wire import LoopWire
@@ -566,15 +566,16 @@ def test_commands_of_the_control_socket_reach_the_pipeline(tmp_path: Path) -> No
     results: list[Any] = []
 
     def client() -> None:
-        while not path.exists():
+        while not results:  # not there, or bound and not listening yet
+            with contextlib.suppress(ControlError):
+                results.append(send_command(path, "status"))
             time.sleep(0.002)
-        results.append(send_command(path, "status"))
         results.append(send_command(path, "cancel_all", {"venue": "BYBIT"}))
         results.append(send_command(path, "stop"))
 
     thread = threading.Thread(target=client)
     thread.start()
-    pipeline, _, code = play(lambda *_: None, control_path=path)
+    pipeline, _, code = play(lambda *_: None, control_path=path, stop_after_s=20.0)
     thread.join(5)
     assert code == 0
     operator = f"uid {os.getuid()} pid {os.getpid()}"
