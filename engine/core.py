@@ -90,6 +90,7 @@ class Core:
         self._sink = sink
         self._stages = stages
         self._actions: list[Action] = []
+        self._deferred: list[Callable[[], None]] = []
         self._request_counter = 0
         self._next_loss_check_ns = 0
         self.instruments: dict[int, Instrument] = {}
@@ -162,6 +163,16 @@ class Core:
 
     def act(self, action: Action) -> None:
         self._actions.append(action)
+
+    def defer(self, work: Callable[[], None]) -> None:
+        """Do this after the actions of this event have left, and before the next event."""
+        self._deferred.append(work)
+
+    def finish(self) -> None:
+        """Called by the pipeline when the actions of an event have been carried out."""
+        for work in self._deferred:
+            work()
+        self._deferred.clear()
 
     def next_request_id(self) -> int:
         self._request_counter += 1

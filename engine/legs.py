@@ -115,7 +115,8 @@ class LegExecutor:
                 return 0
         plan = LegPlan(core.next_plan_id(), strategy, buy, sell, qty, bound_ppm, is_sequential, core.now_ns)
         self.plans[plan.plan_id] = plan
-        core.book_route(plan)
+        # Scoring every candidate for the audit costs more than the order: the legs go first, the same books are read.
+        core.defer(lambda: core.book_route(plan))
         if is_sequential:
             plan.state = PlanState.FIRST_LEG
             first = 0 if self._depth(buy, Side.BUY) <= self._depth(sell, Side.SELL) else 1

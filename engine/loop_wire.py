@@ -22,6 +22,7 @@ from typing import Protocol
 import picows
 
 from engine.http import HttpClient
+from engine.stages import NullStages, Stage, Stages
 from ext.listener import Listener
 
 CONNECT_TIMEOUT_S = 10.0
@@ -30,6 +31,7 @@ CLOSE_TIMEOUT_S = 2.0
 UNACKED_TIMEOUT_MS = 10_000
 SO_BUSY_POLL = 46
 MAX_FRAME_BYTES = 16_777_216
+SIGNED = int(Stage.SIGNED)
 
 # Its INFO lines carry addresses, and addresses may carry listen keys.
 logging.getLogger("picows").setLevel(logging.WARNING)
@@ -90,6 +92,7 @@ class LoopWire:
         self._http: HttpClient
         self._inputs: Inputs
         self._ring: object = None
+        self.stages: Stages = NullStages()
         self._ended_frame_count = 0
 
     def bind(self, loop: asyncio.AbstractEventLoop, http: HttpClient, inputs: Inputs, ring: object) -> None:
@@ -110,6 +113,7 @@ class LoopWire:
         listener = self._connected.get(channel)
         if listener is None:
             return False
+        self.stages.mark(SIGNED)
         if not listener.send(payload):
             self.lost_sends += 1
             listener.abort()

@@ -178,6 +178,7 @@ class Pipeline:
             if type(action) is PlaceOrder:
                 self._stages.mark(WRITTEN)
                 self._stages.commit(self._venue_index[action.venue])
+        self._guarded(self.core.finish)
 
     def _refuse(self, action: PlaceOrder) -> None:
         """The intent is not in the journal, so it may not go to the wire."""

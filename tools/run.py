@@ -48,6 +48,7 @@ class Engine:
             self.epoch = self.journal.raise_epoch()
             self.metrics = Metrics(self.folder / PAGE_NAME, [venue.name.lower() for venue in config.venue_list()])
             self.wire = LoopWire(busy_poll_us=config.loop.busy_poll_us, redact=redactions(self.credentials))
+            self.wire.stages = self.metrics.stages
             self.utc_offset_ns = measure_utc_offset()
             restored = save(recovered.state) if recovered.run_count else b""
             self.pipeline = Pipeline(
