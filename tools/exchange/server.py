@@ -374,4 +374,8 @@ def run(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tickwright exchange", description=__doc__.splitlines()[0] if __doc__ else "")
     add_arguments(parser)
-    return run(parser.parse_args(argv))
+    try:
+        return run(parser.parse_args(argv))
+    except SystemExit as stop:
+        # argparse says 2 for what sysexits calls 64.
+        return EX_USAGE if stop.code == 2 else EX_OK
