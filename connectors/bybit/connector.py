@@ -156,7 +156,7 @@ class BybitConnector(ExchangeConnector):
     # --- orders ---
 
     def place_order(self, action: PlaceOrder, now_ns: int) -> None:
-        self.entry.place((action,), now_ns)
+        self.entry.place_one(action, now_ns)
 
     def place_orders(self, actions: Sequence[PlaceOrder], now_ns: int) -> None:
         self.entry.place(actions, now_ns)

@@ -18,7 +18,7 @@ from connectors.bybit.auth import Auth
 from connectors.bybit.symbols import Scale
 from connectors.rest import LOST, RestAnswer, RestCall, RestClient, RestRequest, Verdict
 from connectors.session import MS, SECOND, Outbox, Priority
-from engine.events import AnyEvent, VenueNotice
+from engine.events import VenueNotice
 from engine.instrument import Instrument
 from engine.types import Market, Venue
 from engine.venue import Emit, VenueSettings, Wire
@@ -72,7 +72,7 @@ class Context:
         self.settings = settings
         self.endpoints = endpoints.endpoints_of(settings)
         self.wire = wire
-        self._emit = emit
+        self.emit = emit
         self.auth: Auth | None = None  # made at the start
         self.instruments: dict[int, Instrument] = {}
         self.scales: dict[int, Scale] = {}
@@ -86,9 +86,6 @@ class Context:
         self.misread = 0  # rows and answers that were not understood
         # Set by the owner of the clock: measure again, an answer complained about a timestamp.
         self.on_bad_clock: Callable[[int], None] = lambda now_ns: None
-
-    def emit(self, event: AnyEvent) -> None:
-        self._emit(event)
 
     # --- the venue's clock ---
 

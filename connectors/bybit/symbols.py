@@ -14,6 +14,7 @@ from typing import Any, Final
 from engine.instrument import Instrument, atoms_from_text, exact_units
 from engine.types import InstrumentKind, InstrumentState, Market, OrdType, Side, TimeInForce, Venue
 from engine.venue import InstrumentSpec
+from ext.fixed import text_from_units
 
 _KIND: Final = {"LinearPerpetual": InstrumentKind.PERPETUAL, "LinearFutures": InstrumentKind.FUTURE}
 _STATE: Final = {
@@ -73,18 +74,14 @@ class Scale:
         self._lot = instrument.qty_scale
 
     def px(self, ticks: int) -> bytes:
-        return _text(ticks * self._tick[1], self._tick[0])
+        text = text_from_units(ticks, *self._tick)
+        assert isinstance(text, bytes) and ticks >= 0, f"{ticks} ticks have no text"
+        return text
 
     def qty(self, lots: int) -> bytes:
-        return _text(lots * self._lot[1], self._lot[0])
-
-
-def _text(digits: int, decimals: int) -> bytes:
-    assert digits >= 0, f"{digits} is negative"
-    if decimals == 0:
-        return b"%d" % digits
-    whole, fraction = divmod(digits, 10**decimals)
-    return b"%d.%0*d" % (whole, decimals, fraction)
+        text = text_from_units(lots, *self._lot)
+        assert isinstance(text, bytes) and lots >= 0, f"{lots} lots have no text"
+        return text
 
 
 def decimal_of(text: str | None) -> Decimal:

@@ -21,14 +21,15 @@ from connectors.bybit.symbols import SIDE_WORD, SMP_TYPE, TIME_IN_FORCE_WORD
 from connectors.session import MS, SECOND, ChannelSession, Outgoing, PendingRequests, Priority
 from engine.actions import AmendOrder, CancelAll, CancelOrder, PlaceOrder
 from engine.events import InstrumentStateChanged, OrderReport, VenueNotice, VenueRefused
-from engine.ids import text_from_cl_ord_id
+from engine.ids import PREFIX
 from engine.instrument import Instrument
-from engine.types import ExecType, InstrumentState, Market, OrdStatus, OrdType, Side, Venue
+from engine.types import ExecType, InstrumentState, Market, OrdStatus, OrdType, Venue
 from ext import Throttle
 
 OrderAction = PlaceOrder | CancelOrder | AmendOrder
 
 MAX_BATCH: Final = {Market.LINEAR: 20, Market.SPOT: 10}
+NEW_AGE_NS: Final = 250 * MS  # a price decided longer ago than this is not worth sending
 CANCEL_PATIENCE_NS: Final = 5 * SECOND  # how long a cancel may wait for its budget
 CANCEL_ATTEMPTS: Final = 4
 CANCEL_AGAIN_NS: Final = 150 * MS
@@ -37,6 +38,7 @@ NOT_VISIBLE_YET: Final = (110001, 170213)
 CANCEL_ALL_MAX: Final = 500  # orders that one cancel-all of futures takes
 CANCEL_ALL_ATTEMPTS: Final = 6
 LATE_NS: Final = 60 * SECOND  # answers are still understood for so long after their timeout
+LINK: Final = PREFIX.encode() + b"%016x"  # text_from_cl_ord_id, in bytes
 FRAME: Final = b'{"reqId":"%b-%d","header":{"X-BAPI-TIMESTAMP":"%d","X-BAPI-RECV-WINDOW":"%d"},"op":"%b","args":[%b]}'
 
 
@@ -91,6 +93,28 @@ class Job:
         self.outgoing: Outgoing | None = None
 
 
+class Desk:
+    """What every order of one instrument needs, looked up once."""
+
+    __slots__ = ("category", "creates", "instrument", "scale", "symbol", "templates")
+
+    def __init__(self, context: Context, instrument: Instrument) -> None:
+        self.instrument = instrument
+        self.scale = context.scales[instrument.index]
+        self.category = endpoints.CATEGORY[instrument.market].encode()
+        self.symbol = instrument.symbol.encode()
+        self.creates = context.limit(Group.CREATE, instrument.market)
+        self.templates: dict[int, bytes] = {}
+
+    def template(self, action: PlaceOrder) -> bytes:
+        key = (action.side + 1) << 16 | action.time_in_force << 8 | action.ord_type << 4
+        key |= action.post_only << 1 | action.reduce_only
+        template = self.templates.get(key)
+        if template is None:
+            template = self.templates[key] = _template(self.instrument, action)
+        return template
+
+
 class OrderEntry:
     """Everything that changes orders. `session` is None where the environment has no trade socket."""
 
@@ -101,7 +125,7 @@ class OrderEntry:
         self._context = context
         self._session = session
         self._order_timeout_ns = context.settings.order_timeout_ms * MS
-        self._templates: dict[tuple[int, Side, OrdType, int, bool, bool], bytes] = {}
+        self._desks: dict[int, Desk] = {}
         self._request_prefix = b"tw"
         self._request_count = 0
         self._pending: PendingRequests[Job] = PendingRequests()
@@ -118,13 +142,26 @@ class OrderEntry:
 
     # --- wishes ---
 
+    def place_one(self, action: PlaceOrder, now_ns: int) -> None:
+        """The way of nearly every order: nothing waits, the budget has room, the socket is up."""
+        context = self._context
+        desk = self._desks.get(action.instrument)
+        if desk is None or context.auth is None or context.outbox.waiting:
+            self.place((action,), now_ns)
+            return
+        priority = _priority(action)
+        job = Job(PLACE, (action,), desk.instrument.market, priority)
+        if desk.creates.acquire(1, priority, now_ns) or not self._transmit(job, now_ns):
+            self._queued[action.cl_ord_id] = job
+            self._submit(job, self._age_ns(job), now_ns)
+
     def place(self, actions: Sequence[PlaceOrder], now_ns: int) -> None:
         for market, group in self._by_market(actions, now_ns):
             for chunk in self._chunks(group, market, Group.CREATE_BATCH):
-                job = Job(PLACE, chunk, market, _priority(chunk))
+                job = Job(PLACE, chunk, market, min(_priority(action) for action in chunk))
                 for action in chunk:
                     self._queued[action.cl_ord_id] = job
-                self._submit(job, self._order_timeout_ns, now_ns)
+                self._submit(job, self._age_ns(job), now_ns)
 
     def cancel(self, actions: Sequence[CancelOrder], now_ns: int) -> None:
         sent = [action for action in actions if not self._withdraw(action.cl_ord_id, now_ns)]
@@ -134,7 +171,7 @@ class OrderEntry:
 
     def amend(self, action: AmendOrder, now_ns: int) -> None:
         for market, group in self._by_market((action,), now_ns):
-            self._submit(Job(AMEND, group, market, Priority.NEW), self._order_timeout_ns, now_ns)
+            self._submit(Job(AMEND, group, market, Priority.NEW), NEW_AGE_NS, now_ns)
 
     def cancel_all(self, action: CancelAll, now_ns: int, attempt: int = 1) -> None:
         """Idempotent, so it is asked again until the venue has taken it; the core confirms it by open orders."""
@@ -251,20 +288,26 @@ class OrderEntry:
         size = min(MAX_BATCH[market], self._context.limit(group, market).capacity)
         return [actions[first : first + size] for first in range(0, len(actions), size)]
 
+    def _age_ns(self, job: Job) -> int:
+        return NEW_AGE_NS if job.priority is Priority.NEW else self._order_timeout_ns
+
     def _throttle(self, job: Job) -> Throttle:
         group = job.route.batch_group if job.is_batch else job.route.group
         return self._context.limit(group, job.market)
 
     def _submit(self, job: Job, patience_ns: int, now_ns: int) -> None:
-        job.outgoing = Outgoing(
+        job.outgoing = self._outgoing(job, now_ns + patience_ns)
+        self._context.outbox.submit(job.outgoing, now_ns)
+
+    def _outgoing(self, job: Job, deadline_ns: int) -> Outgoing:
+        return Outgoing(
             job.priority,
             (self._throttle(job),),
             (len(job.actions),),
             lambda at_ns: self._transmit(job, at_ns),
             lambda at_ns: self._on_expired(job, at_ns),
-            now_ns + patience_ns,
+            deadline_ns,
         )
-        self._context.outbox.submit(job.outgoing, now_ns)
 
     def _transmit(self, job: Job, now_ns: int) -> bool:
         if job.is_withdrawn:
@@ -288,7 +331,7 @@ class OrderEntry:
         call = context.post_call(
             path, payload, lambda reply, at_ns: self._on_reply(job, reply, at_ns), timeout_ns=self._order_timeout_ns
         )
-        call.outgoing = job.outgoing
+        call.outgoing = job.outgoing or self._outgoing(job, now_ns)
         self._sent(job, now_ns)
         context.rest.send(call, context.outbox, now_ns)
         return True
@@ -305,39 +348,37 @@ class OrderEntry:
                 self._amend_deadlines[action.cl_ord_id] = now_ns + 2 * self._order_timeout_ns
 
     def _payload(self, job: Job) -> bytes:
-        category = endpoints.CATEGORY[job.market].encode()
+        desk = self._desk(job.actions[0])
         if not job.is_batch:
-            return b'{"category":"%b",%b' % (category, self._item(job.actions[0]))
+            return b'{"category":"%b",%b' % (desk.category, self._item(job.actions[0]))
         items = b",".join([b"{" + self._item(action) for action in job.actions])
-        return b'{"category":"%b","request":[%b]}' % (category, items)
+        return b'{"category":"%b","request":[%b]}' % (desk.category, items)
+
+    def _desk(self, action: OrderAction) -> Desk:
+        desk = self._desks.get(action.instrument)
+        if desk is None:
+            instrument = self._context.instruments[action.instrument]
+            desk = self._desks[action.instrument] = Desk(self._context, instrument)
+        return desk
 
     def _item(self, action: OrderAction) -> bytes:
         """Fields of one request, without the opening brace."""
-        scale = self._context.scales[action.instrument]
-        link = text_from_cl_ord_id(action.cl_ord_id).encode()
+        desk = self._desk(action)
+        scale = desk.scale
+        link = LINK % action.cl_ord_id
         if type(action) is PlaceOrder:
-            template = self._template(action)
+            template = desk.template(action)
             if action.ord_type is OrdType.MARKET:
                 return template % (scale.qty(action.qty_lots), link)
             return template % (scale.qty(action.qty_lots), scale.px(action.px_ticks), link)
         assert not isinstance(action, PlaceOrder), "answered above"
-        symbol = self._context.instruments[action.instrument].symbol.encode()
         # orderId wins over orderLinkId where both are sent; one is enough and the shorter frame.
         name, ident = (b"orderId", action.order_id.encode()) if action.order_id else (b"orderLinkId", link)
         if type(action) is AmendOrder:
             return b'"symbol":"%b","%b":"%b","qty":"%b","price":"%b"}' % (
-                symbol, name, ident, scale.qty(action.qty_lots), scale.px(action.px_ticks),
+                desk.symbol, name, ident, scale.qty(action.qty_lots), scale.px(action.px_ticks),
             )  # fmt: skip
-        return b'"symbol":"%b","%b":"%b"}' % (symbol, name, ident)
-
-    def _template(self, action: PlaceOrder) -> bytes:
-        key = (
-            action.instrument, action.side, action.ord_type, action.time_in_force, action.post_only, action.reduce_only,
-        )  # fmt: skip
-        template = self._templates.get(key)
-        if template is None:
-            template = self._templates[key] = _template(self._context.instruments[action.instrument], action)
-        return template
+        return b'"symbol":"%b","%b":"%b"}' % (desk.symbol, name, ident)
 
     def _withdraw(self, cl_ord_id: int, now_ns: int) -> bool:
         """Take back a place that still waits for its budget; a cancel sent now would overtake it."""
@@ -477,11 +518,10 @@ class OrderEntry:
         self._context.emit(report)
 
 
-def _priority(actions: Sequence[PlaceOrder]) -> Priority:
-    """Of a batch: the most urgent of its orders."""
-    if any(action.is_hedge for action in actions):
+def _priority(action: PlaceOrder) -> Priority:
+    if action.is_hedge:
         return Priority.HEDGE
-    return Priority.REDUCE if any(action.reduce_only for action in actions) else Priority.NEW
+    return Priority.REDUCE if action.reduce_only else Priority.NEW
 
 
 def _template(instrument: Instrument, action: PlaceOrder) -> bytes:

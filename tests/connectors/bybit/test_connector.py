@@ -175,8 +175,8 @@ def test_connector_imports_only_what_it_may() -> None:
     engine = ("types", "instrument", "events", "actions", "venue", "errors", "ids")
     allowed = {f"engine.{name}" for name in engine} | {
         "__future__", "collections.abc", "decimal", "enum", "typing", "urllib.parse", "msgspec", "orjson", "ext",
-        "ext.scan", "ext.sequence", "ext.throttle", "ext.decode_bybit", "connectors.session", "connectors.rest",
-        "connectors.keys", "connectors.bybit",
+        "ext.fixed", "ext.scan", "ext.sequence", "ext.throttle", "ext.decode_bybit", "connectors.session",
+        "connectors.rest", "connectors.keys", "connectors.bybit",
     }  # fmt: skip
     for path in sorted(SOURCES.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

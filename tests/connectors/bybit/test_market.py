@@ -57,7 +57,7 @@ def test_spot_takes_ten_topics_a_request(make_world: Any, credentials: Any) -> N
 
 def test_valid_update_is_one_emit_of_the_same_object(live: Any) -> None:
     emitted: list[Any] = []
-    live.connector.context._emit = emitted.append
+    live.connector.context.emit = emitted.append
     live.delta(101, [["24999.9", "3"]])
     live.delta(102, [["25000.0", "0"]])
     assert len(emitted) == 2

@@ -310,8 +310,10 @@ def test_batches_are_cut_to_the_budget_and_split_by_category(live: Any) -> None:
     live.connector.place_orders(orders, live.now_ns)
     live.run(4 * SECOND)
     batches = [one["args"][0] for one in live.sent(TRADE) if one.get("op") == "order.create-batch"]
-    sizes = sorted((one["category"], len(one["request"])) for one in batches)
-    assert sizes == [("linear", 5), ("linear", 10), ("spot", 5), ("spot", 10)]
+    sizes = [(one["category"], len(one["request"])) for one in batches]
+    assert sizes == [("linear", 10), ("spot", 10), ("spot", 5)]
+    refused = [one for one in live.of(OrderReport) if one.exec_type is ExecType.REJECTED]
+    assert len(refused) == 5  # those of the second linear batch would have come too late
 
 
 def test_cancel_batch(live: Any) -> None:
