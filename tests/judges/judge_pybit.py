@@ -229,25 +229,29 @@ def check_rate_limit_is_signaled_and_waited_for() -> None:
     HTTP.cancel_all_orders(category="linear", symbol="BTCUSDT")
 
 
+def watch_public(category: str) -> None:
+    stream = unified.WebSocket(channel_type=category, testnet=False)
+    books: dict[int, dict] = {}
+    trades: list[dict] = []
+    tickers: list[dict] = []
+    for depth in (1, 50, 200, 1000):
+        stream.orderbook_stream(depth, "BTCUSDT", lambda m, d=depth: books.__setitem__(d, m))
+    stream.trade_stream("BTCUSDT", trades.append)
+    stream.ticker_stream("BTCUSDT", tickers.append)
+    wait_for(lambda: len(books) == 4 and trades and tickers)
+    start = books[50]["data"]["u"]
+    wait_for(lambda: books[50]["data"]["u"] > start + 20)
+    # pybit applies the deltas and raises in its thread on a level that it does not know.
+    for depth in (50, 200, 1000):
+        bids, asks = books[depth]["data"]["b"], books[depth]["data"]["a"]
+        assert len(bids) <= depth and len(asks) <= depth
+        assert max(Decimal(px) for px, _ in bids) < min(Decimal(px) for px, _ in asks)
+    stream.exit()
+
+
 def check_public_books_and_trades() -> None:
     for category in ("spot", "linear"):
-        stream = unified.WebSocket(channel_type=category, testnet=False)
-        books: dict[int, dict] = {}
-        trades: list[dict] = []
-        tickers: list[dict] = []
-        for depth in (1, 50, 200, 1000):
-            stream.orderbook_stream(depth, "BTCUSDT", lambda m, d=depth: books.__setitem__(d, m))
-        stream.trade_stream("BTCUSDT", trades.append)
-        stream.ticker_stream("BTCUSDT", tickers.append)
-        wait_for(lambda b=books, t=trades, k=tickers: len(b) == 4 and t and k)
-        start = books[50]["data"]["u"]
-        wait_for(lambda b=books, s=start: b[50]["data"]["u"] > s + 20)
-        # pybit applies the deltas and raises in its thread on a level that it does not know.
-        for depth in (50, 200, 1000):
-            bids, asks = books[depth]["data"]["b"], books[depth]["data"]["a"]
-            assert len(bids) <= depth and len(asks) <= depth
-            assert max(Decimal(px) for px, _ in bids) < min(Decimal(px) for px, _ in asks)
-        stream.exit()
+        watch_public(category)
 
 
 def check_private_stream_and_order_socket() -> None:
