@@ -23,6 +23,7 @@ from connectors.bybit.endpoints import (
     TRADE,
 )
 from connectors.bybit.market import MarketData
+from connectors.bybit.queries import Queries
 from connectors.bybit.startup import StartUp
 from connectors.bybit.trading import OrderEntry, decode
 from connectors.session import MS, SECOND, ChannelSession, Priority, SessionPolicy
@@ -71,6 +72,7 @@ class BybitConnector(ExchangeConnector):
         self.market = MarketData(self.context, public)
         self.entry = OrderEntry(self.context, self._sessions.get(TRADE))
         self.account = Account(self.context, self.entry)
+        self.queries = Queries(self.context, self.account, self.entry)
         self._start_up = StartUp(self.context, self.account, instruments, self._define, self._go_live)
         self.books = self.market.books
         self.instruments = self.context.instruments
@@ -176,19 +178,19 @@ class BybitConnector(ExchangeConnector):
     # --- questions ---
 
     def get_order(self, action: QueryOrder, now_ns: int) -> None:
-        self.account.get_order(action, now_ns)
+        self.queries.get_order(action, now_ns)
 
     def get_open_orders(self, action: QueryOpenOrders, now_ns: int) -> None:
-        self.account.get_open_orders(action, now_ns)
+        self.queries.get_open_orders(action, now_ns)
 
     def get_fills(self, action: QueryFills, now_ns: int) -> None:
-        self.account.get_fills(action, now_ns)
+        self.queries.get_fills(action, now_ns)
 
     def get_balance(self, action: QueryBalances, now_ns: int) -> None:
-        self.account.get_balance(action, now_ns)
+        self.queries.get_balance(action, now_ns)
 
     def get_positions(self, action: QueryPositions, now_ns: int) -> None:
-        self.account.get_positions(action, now_ns)
+        self.queries.get_positions(action, now_ns)
 
     # --- market data ---
 

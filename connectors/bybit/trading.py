@@ -2,14 +2,13 @@
 
 Route: the trade WebSocket, logged in once; REST where it is down or does not exist (demo). An answer with retCode 0
 means "accepted for processing": what became of the order comes on the private stream, often earlier. A batch is
-answered by position. Requests are patched into byte templates; no dict and no JSON encoder on the way of an order.
+answered by position.
 Source: https://bybit-exchange.github.io/docs/v5/websocket/trade/guideline and /v5/order/create-order, read 2026-07-24.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from typing import Any, Final
 
 import orjson
@@ -17,16 +16,12 @@ import orjson
 from connectors.bybit import endpoints
 from connectors.bybit.context import Context, Group, Reply
 from connectors.bybit.errors import BAD_KEY, BAD_TIMESTAMP, NOT_PERMITTED, OK, SYMBOL_NOT_TRADING, Outcome, outcome_of
-from connectors.bybit.symbols import SIDE_WORD, SMP_TYPE, TIME_IN_FORCE_WORD
+from connectors.bybit.requests import AMEND, CANCEL, FRAME, PLACE, Desks, OrderAction, Route
 from connectors.session import MS, SECOND, ChannelSession, Outgoing, PendingRequests, Priority
 from engine.actions import AmendOrder, CancelAll, CancelOrder, PlaceOrder
 from engine.events import InstrumentStateChanged, OrderReport, VenueNotice, VenueRefused
-from engine.ids import PREFIX
-from engine.instrument import Instrument
-from engine.types import ExecType, InstrumentState, Market, OrdStatus, OrdType, Venue
+from engine.types import ExecType, InstrumentState, Market, OrdStatus, Venue
 from ext import Throttle
-
-OrderAction = PlaceOrder | CancelOrder | AmendOrder
 
 MAX_BATCH: Final = {Market.LINEAR: 20, Market.SPOT: 10}
 NEW_AGE_NS: Final = 250 * MS  # a price decided longer ago than this is not worth sending
@@ -38,38 +33,6 @@ NOT_VISIBLE_YET: Final = (110001, 170213)
 CANCEL_ALL_MAX: Final = 500  # orders that one cancel-all of futures takes
 CANCEL_ALL_ATTEMPTS: Final = 6
 LATE_NS: Final = 60 * SECOND  # answers are still understood for so long after their timeout
-LINK: Final = PREFIX.encode() + b"%016x"  # text_from_cl_ord_id, in bytes
-FRAME: Final = b'{"reqId":"%b-%d","header":{"X-BAPI-TIMESTAMP":"%d","X-BAPI-RECV-WINDOW":"%d"},"op":"%b","args":[%b]}'
-
-
-class Kind(Enum):
-    PLACE = "place"
-    CANCEL = "cancel"
-    AMEND = "amend"
-
-
-class Route:
-    """One kind of request: its words on the socket and in REST, alone and in a batch."""
-
-    __slots__ = ("batch_group", "batch_op", "batch_path", "group", "kind", "op", "path")
-
-    def __init__(self, kind: Kind, op: str, path: str, group: Group, batch_path: str, batch_group: Group) -> None:
-        self.kind = kind
-        self.op = op.encode()
-        self.path = path
-        self.group = group
-        self.batch_op = f"{op}-batch".encode()
-        self.batch_path = batch_path
-        self.batch_group = batch_group
-
-
-PLACE: Final = Route(
-    Kind.PLACE, "order.create", endpoints.CREATE, Group.CREATE, endpoints.CREATE_BATCH, Group.CREATE_BATCH
-)
-CANCEL: Final = Route(
-    Kind.CANCEL, "order.cancel", endpoints.CANCEL, Group.CANCEL, endpoints.CANCEL_BATCH, Group.CANCEL_BATCH
-)
-AMEND: Final = Route(Kind.AMEND, "order.amend", endpoints.AMEND, Group.AMEND, "", Group.AMEND)
 
 
 class Job:
@@ -93,28 +56,6 @@ class Job:
         self.outgoing: Outgoing | None = None
 
 
-class Desk:
-    """What every order of one instrument needs, looked up once."""
-
-    __slots__ = ("category", "creates", "instrument", "scale", "symbol", "templates")
-
-    def __init__(self, context: Context, instrument: Instrument) -> None:
-        self.instrument = instrument
-        self.scale = context.scales[instrument.index]
-        self.category = endpoints.CATEGORY[instrument.market].encode()
-        self.symbol = instrument.symbol.encode()
-        self.creates = context.limit(Group.CREATE, instrument.market)
-        self.templates: dict[int, bytes] = {}
-
-    def template(self, action: PlaceOrder) -> bytes:
-        key = (action.side + 1) << 16 | action.time_in_force << 8 | action.ord_type << 4
-        key |= action.post_only << 1 | action.reduce_only
-        template = self.templates.get(key)
-        if template is None:
-            template = self.templates[key] = _template(self.instrument, action)
-        return template
-
-
 class OrderEntry:
     """Everything that changes orders. `session` is None where the environment has no trade socket."""
 
@@ -125,7 +66,7 @@ class OrderEntry:
         self._context = context
         self._session = session
         self._order_timeout_ns = context.settings.order_timeout_ms * MS
-        self._desks: dict[int, Desk] = {}
+        self._desks = Desks(context)
         self._request_prefix = b"tw"
         self._request_count = 0
         self._pending: PendingRequests[Job] = PendingRequests()
@@ -313,7 +254,7 @@ class OrderEntry:
         if job.is_withdrawn:
             return True
         context, session = self._context, self._session
-        payload = self._payload(job)
+        payload = self._desks.payload(job.actions)
         if session is not None and session.is_logged_in:
             number = self._request_count + 1
             op = job.route.batch_op if job.is_batch else job.route.op
@@ -346,39 +287,6 @@ class OrderEntry:
             elif type(action) is AmendOrder:
                 self.amends[action.cl_ord_id] = action
                 self._amend_deadlines[action.cl_ord_id] = now_ns + 2 * self._order_timeout_ns
-
-    def _payload(self, job: Job) -> bytes:
-        desk = self._desk(job.actions[0])
-        if not job.is_batch:
-            return b'{"category":"%b",%b' % (desk.category, self._item(job.actions[0]))
-        items = b",".join([b"{" + self._item(action) for action in job.actions])
-        return b'{"category":"%b","request":[%b]}' % (desk.category, items)
-
-    def _desk(self, action: OrderAction) -> Desk:
-        desk = self._desks.get(action.instrument)
-        if desk is None:
-            instrument = self._context.instruments[action.instrument]
-            desk = self._desks[action.instrument] = Desk(self._context, instrument)
-        return desk
-
-    def _item(self, action: OrderAction) -> bytes:
-        """Fields of one request, without the opening brace."""
-        desk = self._desk(action)
-        scale = desk.scale
-        link = LINK % action.cl_ord_id
-        if type(action) is PlaceOrder:
-            template = desk.template(action)
-            if action.ord_type is OrdType.MARKET:
-                return template % (scale.qty(action.qty_lots), link)
-            return template % (scale.qty(action.qty_lots), scale.px(action.px_ticks), link)
-        assert not isinstance(action, PlaceOrder), "answered above"
-        # orderId wins over orderLinkId where both are sent; one is enough and the shorter frame.
-        name, ident = (b"orderId", action.order_id.encode()) if action.order_id else (b"orderLinkId", link)
-        if type(action) is AmendOrder:
-            return b'"symbol":"%b","%b":"%b","qty":"%b","price":"%b"}' % (
-                desk.symbol, name, ident, scale.qty(action.qty_lots), scale.px(action.px_ticks),
-            )  # fmt: skip
-        return b'"symbol":"%b","%b":"%b"}' % (desk.symbol, name, ident)
 
     def _withdraw(self, cl_ord_id: int, now_ns: int) -> bool:
         """Take back a place that still waits for its budget; a cancel sent now would overtake it."""
@@ -522,30 +430,6 @@ def _priority(action: PlaceOrder) -> Priority:
     if action.is_hedge:
         return Priority.HEDGE
     return Priority.REDUCE if action.reduce_only else Priority.NEW
-
-
-def _template(instrument: Instrument, action: PlaceOrder) -> bytes:
-    """JSON of a new order with %b for quantity, price and identifier, without the opening brace."""
-    is_spot = instrument.market is Market.SPOT
-    is_market = action.ord_type is OrdType.MARKET
-    words = [
-        f'"symbol":"{instrument.symbol}"',
-        f'"side":"{SIDE_WORD[action.side]}"',
-        f'"orderType":"{"Market" if is_market else "Limit"}"',
-        '"qty":"%b"',
-    ]
-    if is_market:
-        # Without it a spot market buy is counted in quote coin.
-        words += ['"marketUnit":"baseCoin"'] if is_spot else []
-    else:
-        words.append('"price":"%b"')
-        words.append(f'"timeInForce":"{"PostOnly" if action.post_only else TIME_IN_FORCE_WORD[action.time_in_force]}"')
-    words.append('"orderLinkId":"%b"')
-    if not is_spot:
-        words.append('"positionIdx":0')
-        words += ['"reduceOnly":true'] if action.reduce_only else []
-    words.append(f'"smpType":"{SMP_TYPE.decode()}"')
-    return (",".join(words) + "}").encode()
 
 
 def _request_number(req_id: object) -> int:

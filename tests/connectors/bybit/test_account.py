@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from connectors.bybit import account, endpoints
+from connectors.bybit import endpoints, queries
 from connectors.bybit.endpoints import PRIVATE, TRADE
 from engine.actions import (
     AmendOrder,
@@ -426,12 +426,12 @@ def test_fills_are_fetched_with_overlap_in_windows_and_told_oldest_first(live: A
 
 def test_windows_cover_the_whole_span_without_a_hole() -> None:
     now = UTC_MS
-    windows = account.fill_windows(now - 40 * 86_400_000, now)
+    windows = queries.fill_windows(now - 40 * 86_400_000, now)
     assert windows[0][0] == now - 40 * 86_400_000 - 10_000
     assert windows[-1][1] >= now
     assert all(last - first <= 7 * 86_400_000 for first, last in windows)
     assert all(after[0] == before[1] + 1 for before, after in itertools.pairwise(windows))
-    assert len(account.fill_windows(0, now)) == 1
+    assert len(queries.fill_windows(0, now)) == 1
 
 
 def test_balances_and_positions_are_asked_as_the_venue_wants(live: Any) -> None:
