@@ -113,15 +113,15 @@ class Dispatcher:
         return outcome
 
     def _execute(self, route: Route, request: Request, outcome: Outcome, weight: int) -> None:
+        buckets = self.limits.of(route.market)
+        # Before the order is matched: its first fill gives the count back.
+        request.count_order = lambda: buckets.add(f"account:{request.account_id}", "ORDERS", 1, request.now_ns)
         try:
             outcome.result = route.op(request)
         except ApiError as error:
             outcome.error = error
-        buckets = self.limits.of(route.market)
         if outcome.error is None and route.is_free:
             buckets.add(f"ip:{request.ip}", "REQUEST_WEIGHT", -weight, request.now_ns)
-        if request.order_count:
-            buckets.add(f"account:{request.account_id}", "ORDERS", request.order_count, request.now_ns)
 
     # --- limits -----------------------------------------------------------------------------------------------------
 

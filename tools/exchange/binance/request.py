@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.types import Market
@@ -25,7 +26,7 @@ class Request:
     market: Market
     key: ApiKey | None = None
     conn_id: int = 0
-    order_count: int = 0  # orders this request counts against the account's limit
+    count_order: Callable[[], None] = lambda: None  # one more order against the account's limit
     is_micro: bool = False
     extra_headers: dict[str, str] = field(default_factory=dict)
 

@@ -28,7 +28,7 @@ class SpotOrders:
 
     def place(self, request: Request) -> Json:
         new = self._parse(request)
-        request.order_count += 1
+        request.count_order()
         return self._place(request, new)
 
     def test(self, request: Request) -> Json:
@@ -116,7 +116,7 @@ class SpotOrders:
         if mode not in ("STOP_ON_FAILURE", "ALLOW_FAILURE"):
             raise ApiError(-1100, "Illegal characters found in parameter 'cancelReplaceMode'.")
         new = self._parse(request)
-        request.order_count += 1
+        request.count_order()
         answers: Json = {"cancelResult": "SUCCESS", "newOrderResult": "NOT_ATTEMPTED"}
         answers |= {"cancelResponse": None, "newOrderResponse": None}
         try:

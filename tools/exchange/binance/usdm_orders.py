@@ -41,7 +41,7 @@ class UsdmOrders:
 
     def place(self, request: Request) -> Json:
         new = self._parse(request, request.params)
-        request.order_count += 1
+        request.count_order()
         return render.usdm_order(self._place(request, new))
 
     def test(self, request: Request) -> Json:
@@ -51,7 +51,7 @@ class UsdmOrders:
     def batch_place(self, request: Request) -> list[Json]:
         def one(params: Params) -> Json:
             new = self._parse(request, params)
-            request.order_count += 1
+            request.count_order()
             return render.usdm_order(self._place(request, new))
 
         return self._batch(request, "batchOrders", 5, one)
@@ -150,12 +150,12 @@ class UsdmOrders:
         return listing
 
     def modify(self, request: Request) -> Json:
-        request.order_count += 1
+        request.count_order()
         return self._modify(request, request.params)
 
     def batch_modify(self, request: Request) -> list[Json]:
         def one(params: Params) -> Json:
-            request.order_count += 1
+            request.count_order()
             return self._modify(request, params)
 
         return self._batch(request, "batchOrders", 5, one)
