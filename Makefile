@@ -26,7 +26,7 @@ run: build  ## trade on the local exchange for a minute, then replay what was re
 
 test: build checked  ## all tests, on the fast and on the checked build
 	@$(PY) -m pytest -q -m "not slow" tests
-	@PYTHONPATH=build/checked $(PY) -P -m pytest -q -m "not slow" -p no:randomly tests
+	@PYTHONPATH=build/checked:. $(PY) -P -m pytest -q -m "not slow" tests
 
 bench: $(STAMP)  ## measure against peers in one run and print ratios
 	@mkdir -p build && EXT_PROFILE=release flock build/.lock $(PY) setup.py -q build_ext --inplace --force

@@ -88,6 +88,32 @@ class Pipeline:
             QueryPositions: lambda c, a: c.get_positions(a, self.now_ns),  # type: ignore[arg-type]
         }
 
+    @property
+    def is_ready(self) -> bool:
+        """Every venue that may be traded is reconciled and open."""
+        healths = self.core.health.values()
+        return any(h.is_gate_open for h in healths) and all(h.is_gate_open or h.refusal for h in healths)
+
+    def status(self) -> dict[str, object]:
+        """For the operator's `status` command."""
+        core = self.core
+        return {
+            "venues": {
+                venue.name.lower(): {
+                    "health": health.state(self.now_ns).name,
+                    "gate_open": health.is_gate_open,
+                    "refusal": health.refusal,
+                }
+                for venue, health in core.health.items()
+            },
+            "open_orders": len(core.state.open_orders),
+            "active_plans": len(core.legs.plans),
+            "fills": core.state.fill_count,
+            "killed": core.risk.gate.is_killed,
+            "reduce_only": core.is_reduce_only,
+            "anomalies": core.anomaly_counts,
+        }
+
     # Inputs, each journaled by the caller before.
     def start(self, ts_ns: int) -> None:
         self.now_ns = ts_ns

@@ -49,6 +49,9 @@ CHANNEL_NAMES: dict[int, str] = {
     USDM_PRIVATE_SPARE: "usdm private (spare)",
 }
 
+SECRET_CHANNELS: Final = (SPOT_API, SPOT_API_SPARE, USDM_API, USDM_API_SPARE, USDM_PRIVATE, USDM_PRIVATE_SPARE)
+"""Channels that carry a log-in or a signed request: the venue may echo the key on them."""
+
 _HOSTS: dict[str, dict[str, str]] = {
     "live": {
         "spot_rest": "https://api.binance.com",

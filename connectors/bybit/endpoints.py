@@ -22,6 +22,9 @@ TRADE: Final = Venue.BYBIT << 8 | 4
 PROBE_SPOT: Final = Venue.BYBIT << 8 | 5  # orderbook.1 alone: proves that the books of the public sockets live
 PROBE_LINEAR: Final = Venue.BYBIT << 8 | 6
 
+SECRET_CHANNELS: Final = (PRIVATE, TRADE)
+"""Channels that carry a log-in: the venue may echo the key on them."""
+
 CHANNEL_NAMES: Final[dict[int, str]] = {
     PUBLIC_SPOT: "bybit public spot",
     PUBLIC_LINEAR: "bybit public linear",
