@@ -122,6 +122,7 @@ class BybitConnector(ExchangeConnector):
         """The venue's own switch cannot be disarmed; with nothing resting it has nothing to cancel."""
         self._is_stopped = True
         self._is_ready = False
+        self.context.auth = None  # nothing that is asked from here on may reach the venue
         for session in self._sessions.values():
             session.close(now_ns, "stopped")
         self.context.outbox.clear(Priority.CANCEL, now_ns)

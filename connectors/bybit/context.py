@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from connectors.bybit import endpoints, errors
@@ -20,13 +21,14 @@ from connectors.rest import LOST, RestAnswer, RestCall, RestClient, RestRequest,
 from connectors.session import MS, SECOND, Outbox, Priority
 from engine.events import VenueNotice
 from engine.instrument import Instrument
-from engine.types import Market, Venue
+from engine.types import InstrumentState, Market, Venue
 from engine.venue import Emit, VenueSettings, Wire
 from ext import Throttle
 from ext.throttle import ROLLING
 
 BAN_NS: Final = 600 * SECOND
 BUSY_NS: Final = SECOND
+READ_PATIENCE_NS: Final = 10 * SECOND
 MAX_RESET_NS: Final = 5 * SECOND  # a reset further away than this is a misread clock
 NOT_JSON: Final = -1
 
@@ -105,6 +107,10 @@ class Context:
         self.scales[instrument.index] = Scale(instrument)
         self.by_symbol[endpoints.CATEGORY[instrument.market], instrument.symbol] = instrument
 
+    def halt(self, index: int) -> None:
+        """An order was told that its instrument does not trade: the next look at its definition says what is so."""
+        self.define(msgspec.structs.replace(self.instruments[index], state=InstrumentState.HALTED))
+
     # --- limits ---
 
     def limit(self, group: Group, market: Market) -> Throttle:
@@ -161,7 +167,9 @@ class Context:
             timeout_ns=self.settings.request_timeout_ms * MS,
         )
         throttles = (self.limit(group, market), self.address_limit) if is_signed else (self.address_limit,)
-        self.rest.submit(call, self.outbox, priority, throttles, (1,) * len(throttles), now_ns)
+        # An answer that comes later than this is of no use, and whoever waits for it asks again.
+        deadline_ns = now_ns + READ_PATIENCE_NS
+        self.rest.submit(call, self.outbox, priority, throttles, (1,) * len(throttles), now_ns, deadline_ns)
 
     def post_call(
         self, path: str, body: bytes, on_answer: Callable[[Reply, int], None], *, timeout_ns: int = 0

@@ -77,6 +77,7 @@ class StartUp:
         self._retries: list[tuple[int, Callable[[int], None]]] = []
         self._backoff = Backoff(int(Venue.BYBIT) + 77, SECOND, 30 * SECOND)
         self._samples: list[tuple[int, int]] = []  # (round trip, venue's clock minus ours)
+        self._fees: dict[int, tuple[int, int]] = {}
         self._clock_at_ns = 0
         self._clock_measured_ns = 0
         self._is_clock_bad = False
@@ -106,7 +107,7 @@ class StartUp:
             self._ask_instruments(now_ns)
         if self._context.auth is not None and now_ns >= self._key_at_ns:
             self._key_at_ns = now_ns + KEY_EVERY_NS
-            self._ask_key(now_ns)
+            self._ask_account(now_ns)
 
     def on_bad_clock(self, now_ns: int) -> None:
         """An answer said that our timestamp is outside the window; at most one measurement a second follows."""
@@ -209,11 +210,9 @@ class StartUp:
             self._missing[f"fees {spec.index}"] = True
             if spec.market is Market.LINEAR:
                 self._missing[f"mode {spec.index}"] = True
-        self._ask_key(now_ns)
-        self._ask("account", endpoints.ACCOUNT_INFO, "", self._on_account, now_ns)
+        self._ask_account(now_ns)
         self._ask_instruments(now_ns)
         for spec in self._specs:
-            self._ask_fees(spec, now_ns)
             if spec.market is Market.LINEAR:
                 self._ask_mode(spec, now_ns)
 
@@ -256,8 +255,12 @@ class StartUp:
         self._define(instrument, now_ns)
         self._context.emit(InstrumentDefined(now_ns, instrument))
 
-    def _ask_key(self, now_ns: int) -> None:
+    def _ask_account(self, now_ns: int) -> None:
+        """What the owner of the account may change while we run: the key's rights, margin mode, fees."""
         self._ask("key", endpoints.KEY_INFO, "", self._on_key, now_ns)
+        self._ask("account", endpoints.ACCOUNT_INFO, "", self._on_account, now_ns)
+        for spec in self._specs:
+            self._ask_fees(spec, now_ns)
 
     def _on_key(self, reply: Reply, now_ns: int) -> None:
         problems = key_problems(reply.result, self._context.settings, self.markets)
@@ -279,12 +282,16 @@ class StartUp:
         def take(reply: Reply, now_ns: int) -> None:
             for row in reply.rows:
                 if row.get("symbol") == spec.symbol:
-                    maker, taker = fee_ppm(row["makerFeeRate"]), fee_ppm(row["takerFeeRate"])
-                    self._context.emit(FeeTier(now_ns, spec.index, maker, taker))
+                    self._on_fees(spec.index, fee_ppm(row["makerFeeRate"]), fee_ppm(row["takerFeeRate"]), now_ns)
             self._finish(f"fees {spec.index}", now_ns)
 
         query = f"category={endpoints.CATEGORY[spec.market]}&symbol={spec.symbol}"
         self._ask(f"fees {spec.index}", endpoints.FEE_RATE, query, take, now_ns, group=Group.FEES, market=spec.market)
+
+    def _on_fees(self, index: int, maker_ppm: int, taker_ppm: int, now_ns: int) -> None:
+        if self._fees.get(index) != (maker_ppm, taker_ppm):
+            self._fees[index] = maker_ppm, taker_ppm
+            self._context.emit(FeeTier(now_ns, index, maker_ppm, taker_ppm))
 
     def _ask_mode(self, spec: InstrumentSpec, now_ns: int) -> None:
         def take(reply: Reply, now_ns: int) -> None:

@@ -14,8 +14,17 @@ from typing import Any, Final
 import orjson
 
 from connectors.bybit import endpoints
-from connectors.bybit.context import Context, Group, Reply
-from connectors.bybit.errors import BAD_KEY, BAD_TIMESTAMP, NOT_PERMITTED, OK, SYMBOL_NOT_TRADING, Outcome, outcome_of
+from connectors.bybit.context import BUSY_NS, Context, Group, Reply
+from connectors.bybit.errors import (
+    BAD_KEY,
+    BAD_TIMESTAMP,
+    NOT_PERMITTED,
+    OK,
+    RESTARTING,
+    SYMBOL_NOT_TRADING,
+    Outcome,
+    outcome_of,
+)
 from connectors.bybit.requests import AMEND, CANCEL, FRAME, PLACE, Desks, OrderAction, Route
 from connectors.session import MS, SECOND, ChannelSession, Outgoing, PendingRequests, Priority
 from engine.actions import AmendOrder, CancelAll, CancelOrder, PlaceOrder
@@ -216,7 +225,7 @@ class OrderEntry:
         for action in actions:
             instrument = self._context.instruments.get(action.instrument)
             if instrument is None or self._context.auth is None:
-                reason = "no credentials" if instrument is not None else "instrument not defined"
+                reason = "no credentials, or stopped" if instrument is not None else "instrument not defined"
                 self._refuse(action, now_ns, 0, f"not sent: {reason}")
             else:
                 groups.setdefault(instrument.market, []).append(action)
@@ -382,7 +391,10 @@ class OrderEntry:
         elif code == BAD_TIMESTAMP:
             context.on_bad_clock(now_ns)
         elif code in SYMBOL_NOT_TRADING or code == 10029:
+            context.halt(action.instrument)
             context.emit(InstrumentStateChanged(now_ns, action.instrument, InstrumentState.HALTED))
+        elif code == RESTARTING:
+            context.emit(VenueNotice(now_ns, Venue.BYBIT, "maintenance", now_ns + BUSY_NS))
         elif code in NOT_PERMITTED:
             context.emit(VenueRefused(now_ns, Venue.BYBIT, "mode", f"{code} {text}"))
 

@@ -123,6 +123,11 @@ def test_stop_closes_everything_and_stays_down(live: Any) -> None:
     live.take()
     live.run(60 * SECOND)
     assert live.take() == []
+    before = len(live.wire.log)
+    live.connector.place_order(limit(ID + 50), live.now_ns)
+    live.connector.cancel_all(CancelAll(Venue.BYBIT, 0), live.now_ns)
+    assert len(live.wire.log) == before
+    assert [one.exec_type for one in live.take()] == [ExecType.REJECTED]
 
 
 def limit(ident: int) -> PlaceOrder:

@@ -233,6 +233,20 @@ def test_key_that_may_withdraw_since_today_is_refused(live: Any) -> None:
     assert [one.category for one in live.of(VenueRefused)] == ["key"]
 
 
+def test_fees_and_margin_mode_are_looked_at_again(live: Any) -> None:
+    live.answers[endpoints.FEE_RATE] = {
+        "list": [{"symbol": "BTCUSDT", "makerFeeRate": "0", "takerFeeRate": "0.0002"}]
+    }  # fmt: skip
+    live.answers[endpoints.ACCOUNT_INFO] = {"marginMode": "ISOLATED_MARGIN", "unifiedMarginStatus": 5}
+    for _ in range(610):
+        live.run(SECOND)
+        live.answer_requests()
+    assert [(one.instrument, one.maker_ppm, one.taker_ppm) for one in live.of(FeeTier)] == [
+        (LINEAR, 0, 200), (SPOT, 0, 200),
+    ]  # fmt: skip
+    assert live.connector.account.margin_mode == "ISOLATED_MARGIN"
+
+
 def test_bad_timestamp_measures_the_clock_anew(live: Any) -> None:
     live.run(2 * SECOND)
     live.connector.context.on_bad_clock(live.now_ns)

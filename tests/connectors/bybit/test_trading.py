@@ -10,7 +10,7 @@ import pytest
 from connectors.bybit import endpoints
 from connectors.bybit.endpoints import TRADE
 from engine.actions import AmendOrder, CancelAll, CancelOrder, PlaceOrder
-from engine.events import InstrumentStateChanged, OrderReport, VenueNotice, VenueRefused
+from engine.events import InstrumentDefined, InstrumentStateChanged, OrderReport, VenueNotice, VenueRefused
 from engine.ids import cl_ord_id, text_from_cl_ord_id
 from engine.types import NO_PX, ExecType, InstrumentState, OrdStatus, OrdType, Side, TimeInForce, Venue
 
@@ -448,13 +448,17 @@ def test_symbol_that_stopped_trading_is_halted(live: Any) -> None:
     live.connector.place_order(order(), live.now_ns)
     answer(live, live.last_sent(TRADE), 110074)
     assert live.of(InstrumentStateChanged) == [InstrumentStateChanged(live.now_ns, LINEAR, InstrumentState.HALTED)]
+    live.run(61 * SECOND)
+    live.answer_requests()  # the venue says that it trades after all
+    (event,) = live.of(InstrumentDefined)
+    assert event.instrument.state is InstrumentState.TRADING
 
 
 def test_orders_without_credentials_are_refused_by_us(make_world: Any) -> None:
     world = make_world().go_live()
     world.connector.place_order(order(), world.now_ns)
     (event,) = world.take()
-    assert (event.exec_type, event.text) == (ExecType.REJECTED, "not sent: no credentials")
+    assert (event.exec_type, event.text) == (ExecType.REJECTED, "not sent: no credentials, or stopped")
 
 
 def test_answers_of_no_known_request_are_counted(live: Any) -> None:
