@@ -21,12 +21,11 @@ import orjson
 from connectors.binance.context import Context, MarketSide
 from connectors.binance.endpoints import WEIGHT_LISTEN_KEY
 from connectors.binance.errors import LISTEN_KEY_GONE, failure_of_body
-from connectors.binance.live import EXECS, Live, ord_type_of, side_of, status_of, tif_of
+from connectors.binance.live import EXECS, Live, ord_type_of, our_id, side_of, status_of, tif_of
 from connectors.binance.symbols import Symbol
 from connectors.rest import RestAnswer
 from connectors.session import MINUTE, MS, SECOND
 from engine.events import Balance, Fill, FundingPaid, OrderReport, PositionReport, VenueRefused
-from engine.ids import cl_ord_id_from_text
 from engine.instrument import atoms_from_text
 from engine.types import ExecType, Market, Venue
 
@@ -108,9 +107,9 @@ class UserEvents:
         if symbol is None:
             return
         # Of a cancelled order, `c` is the id of the cancel request and `C` the order's own.
-        cl_ord_id = cl_ord_id_from_text(event["C"]) or cl_ord_id_from_text(event["c"])
+        name = event["C"] or event["c"]
         reason = event["r"] if event["r"] != "NONE" else event.get("eR", "")
-        self._on_execution(symbol, event, cl_ord_id, reason, has_trade=event["t"] != -1, recv_ts_ns=recv_ts_ns)
+        self._on_execution(symbol, event, name, reason, has_trade=event["t"] != -1, recv_ts_ns=recv_ts_ns)
 
     def _on_order_trade_update(self, event: Mapping[str, Any], recv_ts_ns: int) -> None:
         order = event["o"]
@@ -120,14 +119,13 @@ class UserEvents:
         client_id = order["c"]
         reason = client_id if client_id.startswith(_VENUE_CANCEL_TEXTS) else ""
         has_trade = order["t"] != 0 or symbol.lots(order["l"]) > 0
-        cl_ord_id = cl_ord_id_from_text(client_id)
-        self._on_execution(symbol, order, cl_ord_id, reason, has_trade=has_trade, recv_ts_ns=recv_ts_ns)
+        self._on_execution(symbol, order, client_id, reason, has_trade=has_trade, recv_ts_ns=recv_ts_ns)
 
     def _on_execution(
         self,
         symbol: Symbol,
         event: Mapping[str, Any],
-        cl_ord_id: int,
+        name: str,
         reason: str,
         *,
         has_trade: bool,
@@ -136,8 +134,9 @@ class UserEvents:
         """The fields that both markets name alike."""
         index = symbol.instrument.index
         order_id = str(event["i"])
+        cl_ord_id, leg = our_id(name)
         if cl_ord_id:
-            self._live.learn_number(index, order_id, cl_ord_id)
+            self._live.learn_number(index, order_id, cl_ord_id, leg)
         known, base_lots = self._live.owner(index, order_id)
         status = status_of(event["X"])
         exec_type = EXECS.get(event["x"], ExecType.STATUS)

@@ -1,8 +1,10 @@
 """Our orders as Binance sees them, and every message about an order -> OrderReport.
 
-Spot has no amend that changes the price: it cancels and places a new order with a new number under the same client
-id. `Live` keeps the legs of such an order together: `base_lots` is what earlier legs executed, and every quantity
-told to the core is the whole order's. Order numbers are unique within a symbol only.
+Spot has no amend that changes the price: it cancels and places a new order with a new number. `Live` keeps the legs of
+such an order together: `base_lots` is what earlier legs executed, and every quantity told to the core is the whole
+order's. Each leg has a client id of its own, ours with `-1`, `-2`, ... behind it, so that a question for one leg is
+never answered with another, and the legs are found again after a restart. Order numbers are unique within a symbol
+only.
 Source: binance-spot-api-docs enums.md, user-data-stream.md "Order Update"; USD-M "Event: Order Update"; read
 2026-11-22.
 """
@@ -16,7 +18,7 @@ from connectors.binance.symbols import Symbol
 from connectors.session import MS
 from engine.actions import PlaceOrder
 from engine.events import OrderReport
-from engine.ids import cl_ord_id_from_text
+from engine.ids import cl_ord_id_from_text, text_from_cl_ord_id
 from engine.types import ExecType, OrdStatus, OrdType, Side, TimeInForce, Venue
 
 NUMBERS_KEPT: Final = 20_000  # order number -> our id, for late fills and for fills from history
@@ -48,6 +50,8 @@ EXECS: dict[str, ExecType] = {
     "TRADE_PREVENTION": ExecType.EXPIRED,
 }
 
+_OPEN: Final = (OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED)
+
 _ANSWERS: dict[OrdStatus, ExecType] = {
     OrdStatus.PENDING_NEW: ExecType.PENDING_NEW,
     OrdStatus.CANCELED: ExecType.CANCELED,
@@ -63,6 +67,20 @@ _TIFS: dict[str, TimeInForce] = {
     "FOK": TimeInForce.FOK,
     "GTD": TimeInForce.GTD,
 }
+
+
+def leg_text(cl_ord_id: int, leg: int) -> str:
+    """Client id of one leg of an order of ours."""
+    text = text_from_cl_ord_id(cl_ord_id)
+    return f"{text}-{leg}" if leg else text
+
+
+def our_id(text: str) -> tuple[int, int]:
+    """(our id, leg) of a client id; (0, 0) when it is not one of ours."""
+    head, _, tail = text.partition("-")
+    cl_ord_id = cl_ord_id_from_text(head)
+    leg = int(tail) if tail.isdecimal() and len(tail) < 6 else 0
+    return (cl_ord_id, leg) if cl_ord_id and leg_text(cl_ord_id, leg) == text else (0, 0)
 
 
 def side_of(text: str) -> Side:
@@ -94,29 +112,33 @@ class LiveOrder:
         "cl_ord_id",
         "instrument",
         "is_replacing",
+        "leg",
         "leg_cum_lots",
         "ord_type",
         "order_id",
         "post_only",
         "px_ticks",
         "qty_lots",
+        "replaced_ns",
         "side",
         "tif",
     )
 
-    def __init__(self, action: PlaceOrder) -> None:
-        self.cl_ord_id = action.cl_ord_id
-        self.instrument = action.instrument
-        self.side = action.side
-        self.ord_type = action.ord_type
-        self.tif = action.time_in_force
-        self.post_only = action.post_only
-        self.px_ticks = action.px_ticks
-        self.qty_lots = action.qty_lots  # of the whole order
+    def __init__(self, order: PlaceOrder | OrderReport, qty_lots: int, *, post_only: bool) -> None:
+        self.cl_ord_id = order.cl_ord_id
+        self.instrument = order.instrument
+        self.side = order.side
+        self.ord_type = order.ord_type
+        self.tif = order.time_in_force
+        self.post_only = post_only
+        self.px_ticks = order.px_ticks
+        self.qty_lots = qty_lots  # of the whole order
         self.order_id = ""  # of the leg that is open now
+        self.leg = 0
         self.base_lots = 0
         self.leg_cum_lots = 0
         self.is_replacing = False  # a cancel-replace is under way: the end of this leg is not the end of the order
+        self.replaced_ns = 0  # when it was asked for
 
     @property
     def can_rest(self) -> bool:
@@ -132,11 +154,28 @@ class Live:
         self._numbers: dict[tuple[int, str], tuple[int, int]] = {}  # (instrument, order_id) -> (our id, base lots)
 
     def add(self, action: PlaceOrder) -> LiveOrder:
-        order = LiveOrder(action)
+        return self._keep(LiveOrder(action, action.qty_lots, post_only=action.post_only))
+
+    def adopt(self, row: Mapping[str, Any], report: OrderReport, leg_cum_lots: int) -> None:
+        """Take in an open order of ours from an earlier run; one that ended in this run has a known number and is
+        not taken in again, however old the answer is."""
+        if report.ord_status not in _OPEN or report.cl_ord_id in self.orders:
+            return
+        post_only = row["type"] == "LIMIT_MAKER" or row.get("timeInForce") == "GTX"
+        order = self._keep(LiveOrder(report, report.order_qty_lots, post_only=post_only))
+        order.order_id = report.order_id
+        order.leg = our_id(row.get("origClientOrderId") or row["clientOrderId"])[1]
+        order.leg_cum_lots = leg_cum_lots
+        order.base_lots = report.cum_qty_lots - leg_cum_lots
+
+    def _keep(self, order: LiveOrder) -> LiveOrder:
         self.orders[order.cl_ord_id] = order
         if order.can_rest:
             self.resting[order.instrument] = self.resting.get(order.instrument, 0) + 1
         return order
+
+    def is_known(self, instrument: int, order_id: str) -> bool:
+        return (instrument, order_id) in self._numbers
 
     def remove(self, cl_ord_id: int) -> None:
         order = self.orders.pop(cl_ord_id, None)
@@ -147,17 +186,19 @@ class Live:
             else:
                 del self.resting[order.instrument]
 
-    def learn_number(self, instrument: int, order_id: str, cl_ord_id: int) -> None:
-        """Bind an order number to our id; a new number of a known order is its next leg."""
+    def learn_number(self, instrument: int, order_id: str, cl_ord_id: int, leg: int) -> None:
+        """Bind an order number to our id; the number of a later leg makes that the open one."""
         key = (instrument, order_id)
         if key in self._numbers:
             return
         order = self.orders.get(cl_ord_id)
         base_lots = 0
-        if order is not None:
-            if order.order_id and order.order_id != order_id:
+        if order is not None and (leg > order.leg or not order.order_id):
+            if leg > order.leg:
                 order.base_lots += order.leg_cum_lots
                 order.leg_cum_lots = 0
+                order.leg = leg
+                order.is_replacing = False
             order.order_id = order_id
             base_lots = order.base_lots
         self._numbers[key] = (cl_ord_id, base_lots)
@@ -200,9 +241,9 @@ def report_from_row(
     """(report, lots executed by this leg) of an order as requests answer it; `exec_type` None: as its status says."""
     index = symbol.instrument.index
     order_id = str(row["orderId"])
-    cl_ord_id = cl_ord_id_from_text(row.get("origClientOrderId") or row.get("clientOrderId", ""))
+    cl_ord_id, leg = our_id(row.get("origClientOrderId") or row.get("clientOrderId", ""))
     if cl_ord_id:
-        live.learn_number(index, order_id, cl_ord_id)
+        live.learn_number(index, order_id, cl_ord_id, leg)
     known, base_lots = live.owner(index, order_id)
     status = status_of(row["status"])
     leg_cum_lots = symbol.lots(row["executedQty"])

@@ -17,13 +17,12 @@ from connectors.binance.account import Wallets
 from connectors.binance.context import Context, MarketSide
 from connectors.binance.endpoints import WEIGHT_ACCOUNT, WEIGHT_POSITIONS
 from connectors.binance.errors import Failure, Meaning, failure_of_body, meaning_of
-from connectors.binance.live import Live, report_from_row
+from connectors.binance.live import Live, leg_text, report_from_row
 from connectors.binance.symbols import Symbol
 from connectors.rest import RestAnswer
-from connectors.session import MS
+from connectors.session import MS, SECOND
 from engine.actions import QueryBalances, QueryFills, QueryOpenOrders, QueryOrder, QueryPositions
 from engine.events import Balances, Fill, Fills, OpenOrders, OrderReport, PositionReport, Positions
-from engine.ids import text_from_cl_ord_id
 from engine.instrument import atoms_from_text
 from engine.types import ExecType, Market, OrdStatus, Side, Venue
 
@@ -33,6 +32,9 @@ _HOUR_MS: Final = 3_600_000
 _WINDOW_MS: dict[Market, int] = {Market.SPOT: 24 * _HOUR_MS, Market.LINEAR: 7 * 24 * _HOUR_MS}
 _HISTORY_MS: Final = 3 * 24 * _HOUR_MS
 """How far back a question goes at most: an engine that was away for longer needs a person, not a page counter."""
+
+SUCCESSOR_LAG_NS: Final = 10 * SECOND
+"""So long after a replace, a new leg that is not found may still appear."""
 
 EmitReport = Callable[[OrderReport, int, int], None]
 Rows = Sequence[Mapping[str, Any]]
@@ -70,59 +72,9 @@ class Queries:
         self._wallets = wallets
         self._emit_report = emit_report
 
-    # --- one order ---
-
     def get_order(self, action: QueryOrder, now_ns: int) -> None:
         side = self._ctx.side_of(action.instrument)
-        symbol = side.by_index[action.instrument]
-        order = self._live.orders.get(action.cl_ord_id)
-        order_id = order.order_id if order is not None else action.order_id
-        if order is not None and order.is_replacing:
-            order_id = ""
-        # The client id names the newest leg of an order that was replaced; the number may be an older one.
-        name = f"orderId={order_id}" if order_id else f"origClientOrderId={text_from_cl_ord_id(action.cl_ord_id)}"
-
-        def on_answer(answer: RestAnswer, now_ns: int) -> None:
-            self._on_order(side, symbol, action, answer, now_ns)
-
-        self._ctx.get(
-            side,
-            side.paths.order,
-            f"symbol={symbol.instrument.symbol}&{name}",
-            side.weights.query_order,
-            on_answer,
-            now_ns,
-            is_signed=True,
-        )
-
-    def _on_order(self, side: MarketSide, symbol: Symbol, action: QueryOrder, answer: RestAnswer, now_ns: int) -> None:
-        row = parsed(answer)
-        if row is not None:
-            try:
-                order = self._live.orders.get(action.cl_ord_id)
-                if order is not None:
-                    order.is_replacing = False
-                report, leg_cum_lots = report_from_row(self._live, symbol, row, ExecType.STATUS, now_ns)
-                self._emit_report(report, leg_cum_lots, now_ns)
-                return
-            except (KeyError, TypeError, ValueError) as error:
-                failure = Failure(0, 0, f"answer not understood: {error!r}")
-        else:
-            failure = failure_of_body(answer.status, answer.body)
-        is_missing = meaning_of(side.market, failure) is Meaning.NOT_FOUND
-        self._ctx.emit(
-            OrderReport(
-                now_ns,
-                Venue.BINANCE,
-                action.instrument,
-                action.cl_ord_id,
-                action.order_id,
-                ExecType.NOT_FOUND if is_missing else ExecType.OUTCOME_UNKNOWN,
-                OrdStatus.UNKNOWN,
-                code=failure.code,
-                text=failure.text,
-            )
-        )
+        LegWalk(self._ctx, self._live, side, action, self._emit_report).ask(now_ns)
 
     # --- open orders ---
 
@@ -145,7 +97,11 @@ class Queries:
             is_ok = rows is not None
             for row in rows or ():
                 try:
-                    orders.append(report_from_row(self._live, symbol, row, ExecType.STATUS, now_ns)[0])
+                    is_known = self._live.is_known(symbol.instrument.index, str(row["orderId"]))
+                    report, leg_cum_lots = report_from_row(self._live, symbol, row, ExecType.STATUS, now_ns)
+                    if report.cl_ord_id and not is_known:
+                        self._live.adopt(row, report, leg_cum_lots)
+                    orders.append(report)
                 except (KeyError, TypeError, ValueError):
                     is_ok = False
             gather.add(is_ok, now_ns)
@@ -235,6 +191,109 @@ class Queries:
             gather.add(is_ok, now_ns)
 
         self._ctx.get(side, path, params, weight, on_answer, now_ns, is_signed=True)
+
+
+class LegWalk:
+    """One question for one order: its newest leg, found by client ids.
+
+    A cancelled leg may have a successor where a replace is under way or where we do not know the order's past (a
+    restart). A successor that is not found is weak evidence for some seconds: answers lag the engine.
+    """
+
+    def __init__(self, ctx: Context, live: Live, side: MarketSide, action: QueryOrder, emit_report: EmitReport) -> None:
+        self._ctx = ctx
+        self._live = live
+        self._side = side
+        self._action = action
+        self._emit_report = emit_report
+        self._symbol = side.by_index[action.instrument]
+        order = live.orders.get(action.cl_ord_id)
+        self._is_known = order is not None
+        self._leg = order.leg if order is not None else 0
+        self._base_lots = 0
+        self._found: tuple[OrderReport, int] | None = None
+
+    def ask(self, now_ns: int) -> None:
+        side, action = self._side, self._action
+        if self._action.cl_ord_id:
+            name = f"origClientOrderId={leg_text(action.cl_ord_id, self._leg)}"
+        else:
+            name = f"orderId={action.order_id}"
+        params = f"symbol={self._symbol.instrument.symbol}&{name}"
+        weight = side.weights.query_order
+        self._ctx.get(side, side.paths.order, params, weight, self._on_answer, now_ns, is_signed=True)
+
+    def _on_answer(self, answer: RestAnswer, now_ns: int) -> None:
+        row = parsed(answer)
+        if row is None:
+            self._on_failure(failure_of_body(answer.status, answer.body), now_ns)
+            return
+        try:
+            self._on_row(row, now_ns)
+        except (KeyError, TypeError, ValueError) as error:
+            self._on_failure(Failure(0, 0, f"answer not understood: {error!r}"), now_ns)
+
+    def _on_row(self, row: Mapping[str, Any], now_ns: int) -> None:
+        index = self._symbol.instrument.index
+        if self._action.cl_ord_id:
+            # Of a cancelled order the row shows the cancel request's id; the one we asked for is the order's own.
+            row = {**row, "origClientOrderId": leg_text(self._action.cl_ord_id, self._leg)}
+        was_known = self._live.is_known(index, str(row["orderId"]))
+        report, leg_cum_lots = report_from_row(self._live, self._symbol, row, ExecType.STATUS, now_ns)
+        if not self._is_known and self._base_lots:
+            self._live.set_base(index, report.order_id, self._base_lots)
+            report.order_qty_lots += self._base_lots
+            report.cum_qty_lots += self._base_lots
+        if report.cl_ord_id and not was_known:
+            self._live.adopt(row, report, leg_cum_lots)
+        self._found = (report, leg_cum_lots)
+        if report.ord_status is OrdStatus.CANCELED and self._may_have_successor():
+            self._base_lots += leg_cum_lots
+            self._leg += 1
+            self.ask(now_ns)
+        else:
+            self._finish(now_ns)
+
+    def _may_have_successor(self) -> bool:
+        if self._side.market is not Market.SPOT or not self._action.cl_ord_id:
+            return False
+        order = self._live.orders.get(self._action.cl_ord_id)
+        return order.is_replacing if order is not None else not self._is_known
+
+    def _on_failure(self, failure: Failure, now_ns: int) -> None:
+        is_missing = meaning_of(self._side.market, failure) is Meaning.NOT_FOUND
+        if self._found is None or not is_missing:
+            self._tell(ExecType.NOT_FOUND if is_missing else ExecType.OUTCOME_UNKNOWN, failure, now_ns)
+            return
+        order = self._live.orders.get(self._action.cl_ord_id)
+        if order is not None and order.is_replacing and now_ns - order.replaced_ns < SUCCESSOR_LAG_NS:
+            self._tell(ExecType.OUTCOME_UNKNOWN, failure, now_ns)
+        else:
+            self._finish(now_ns)
+
+    def _finish(self, now_ns: int) -> None:
+        assert self._found is not None, "a walk ends at a leg that was found"
+        report, leg_cum_lots = self._found
+        order = self._live.orders.get(report.cl_ord_id)
+        if order is not None and order.order_id == report.order_id:
+            order.is_replacing = False
+        self._emit_report(report, leg_cum_lots, now_ns)
+
+    def _tell(self, exec_type: ExecType, failure: Failure, now_ns: int) -> None:
+        action = self._action
+        self._ctx.emit(
+            OrderReport(
+                now_ns,
+                Venue.BINANCE,
+                action.instrument,
+                action.cl_ord_id,
+                action.order_id,
+                exec_type,
+                OrdStatus.UNKNOWN,
+                code=failure.code,
+                text=failure.text,
+            )
+        )
 
 
 class FillPages:

@@ -25,7 +25,7 @@ from connectors.binance.errors import (
     failure_of_body,
     meaning_of,
 )
-from connectors.binance.live import Live, report_from_row
+from connectors.binance.live import Live, leg_text, our_id, report_from_row
 from connectors.binance.requests import Shape, Shapes, Unsupported
 from connectors.binance.symbols import Symbol
 from connectors.rest import RestAnswer, RestCall, RestRequest
@@ -135,10 +135,13 @@ class Trading:
         symbol = self._side.by_index[action.instrument]
         order = self._live.orders.get(action.cl_ord_id)
         order_id = (order.order_id if order is not None else "") or action.order_id
+        name = order_id
         if order is not None and order.is_replacing:
-            order_id = ""  # the number is about to change, the client id is not
+            order_id, name = "", leg_text(order.cl_ord_id, order.leg + 1)  # what will be there when this arrives
+        elif not name:
+            name = text_from_cl_ord_id(action.cl_ord_id)
         shape = self._shapes.cancel(symbol, bool(order_id))
-        values = (order_id.encode() or text_from_cl_ord_id(action.cl_ord_id).encode(),)
+        values = (name.encode(),)
         request = OrderRequest(Op.CANCEL, symbol, action.cl_ord_id, order_id, shape, values)
         self._submit(request, Priority.CANCEL, self._throttles_cancel, self._weights_cancel, now_ns, 0)
 
@@ -146,7 +149,7 @@ class Trading:
         symbol = self._side.by_index[action.instrument]
         order = self._live.orders.get(action.cl_ord_id)
         order_id = (order.order_id if order is not None else "") or action.order_id
-        client_id = text_from_cl_ord_id(action.cl_ord_id).encode()
+        client_id = leg_text(action.cl_ord_id, order.leg if order is not None else 0).encode()
         name = order_id.encode() or client_id
         if not self._is_spot:
             shape = self._shapes.modify(symbol, action.side, bool(order_id))
@@ -167,10 +170,12 @@ class Trading:
                 self._refuse_locally(Op.AMEND, symbol, action.cl_ord_id, order_id, text, now_ns)
                 return
             shape = self._shapes.cancel_replace(symbol, order.side, order.post_only, bool(order_id))
-            values = (name, client_id, symbol.px_bytes(action.px_ticks), symbol.qty_bytes(leaves_lots))
+            new_id = leg_text(action.cl_ord_id, order.leg + 1).encode()
+            values = (name, new_id, symbol.px_bytes(action.px_ticks), symbol.qty_bytes(leaves_lots))
             request = OrderRequest(Op.REPLACE, symbol, action.cl_ord_id, order_id, shape, values)
             request.expected_cum_lots = order.leg_cum_lots
             order.is_replacing = True
+            order.replaced_ns = now_ns
         self._submit(
             request, Priority.NEW, self._side.order_throttles, self._weights_amend, now_ns, now_ns + NEW_AGE_NS
         )
@@ -306,7 +311,7 @@ class Trading:
     def _on_ack(self, request: OrderRequest, row: Mapping[str, Any], now_ns: int) -> None:
         # USD-M ACK: the venue has it; whether it rests is told by the user data stream.
         order_id = str(row["orderId"])
-        self._live.learn_number(request.symbol.instrument.index, order_id, request.cl_ord_id)
+        self._live.learn_number(request.symbol.instrument.index, order_id, request.cl_ord_id, 0)
         self._report(request, ExecType.PENDING_NEW, OrdStatus.PENDING_NEW, order_id, now_ns)
 
     def _emit_row(self, symbol: Symbol, row: Mapping[str, Any], now_ns: int, *, is_amend: bool = False) -> None:
@@ -340,7 +345,7 @@ class Trading:
         executed_lots = symbol.lots(old["executedQty"])
         _, old_base_lots = self._live.owner(index, str(old["orderId"]))
         new_id = str(new["orderId"])
-        self._live.learn_number(index, new_id, request.cl_ord_id)
+        self._live.learn_number(index, new_id, request.cl_ord_id, our_id(new["clientOrderId"])[1])
         self._live.set_base(index, new_id, old_base_lots + executed_lots)
         if order is not None:
             order.is_replacing = False
@@ -361,7 +366,7 @@ class Trading:
         name = order.order_id.encode()
         if leg_lots > 0:
             shape = self._shapes.keep_priority(symbol, True)
-            values = (text_from_cl_ord_id(order.cl_ord_id).encode(), symbol.qty_bytes(leg_lots), name)
+            values = (leg_text(order.cl_ord_id, order.leg).encode(), symbol.qty_bytes(leg_lots), name)
             trim = OrderRequest(Op.AMEND, symbol, order.cl_ord_id, order.order_id, shape, values)
         else:
             shape = self._shapes.cancel(symbol, True)

@@ -107,7 +107,7 @@ def test_announced_shutdown_brings_a_replacement_up_without_a_break() -> None:
     venue = spot_only()
     venue.events.clear()
     venue.world.frame(SPOT_STREAM, b'{"e":"serverShutdown","E":1763800000000}')
-    venue.world.run(5 * SECOND)
+    venue.world.run(3_500 * MS)
     assert [event.kind for event in venue.of(VenueNotice)] == ["shutdown"]
     assert venue.of(BookInvalid) == [] and venue.of(ChannelState) == []
     assert SPOT_STREAM not in venue.wire.connected and SPOT_STREAM_SPARE in venue.wire.connected

@@ -28,6 +28,8 @@ from tests.connectors.binance.binance_world import (
 )
 from tests.connectors.fake_wire import MS, SECOND
 
+SECOND_LEG = f"{OUR_TEXT}-1"
+
 
 @pytest.fixture
 def venue() -> Binance:
@@ -360,10 +362,10 @@ def test_spot_amend_of_the_price_is_told_as_one_order(venue: Binance) -> None:
     venue.api_answers["order.cancelReplace"] = replaced("0.00000000")
     amend(venue, 2_499_000, 1_000)
     params = venue.api_requests[-1][1]["params"]
-    assert (params["cancelOrderId"], params["newClientOrderId"], params["quantity"]) == (28, OUR_TEXT, "0.01000")
+    assert (params["cancelOrderId"], params["newClientOrderId"], params["quantity"]) == (28, SECOND_LEG, "0.01000")
     assert params["cancelReplaceMode"] == "STOP_ON_FAILURE"
     venue.world.frame(SPOT_API, execution(c="x1", C=OUR_TEXT, x="CANCELED", X="CANCELED"))
-    venue.world.frame(SPOT_API, execution(i=29, p="24990.00000000"))
+    venue.world.frame(SPOT_API, execution(i=29, c=SECOND_LEG, p="24990.00000000"))
     reports = venue.take(OrderReport)
     assert [(report.exec_type, report.order_id) for report in reports] == [
         (ExecType.REPLACED, "29"),
@@ -378,7 +380,7 @@ def test_spot_replace_whose_events_overtake_the_answer_never_ends_the_order(venu
     amend(venue, 2_499_000, 1_000)
     request = venue.api_requests[-1][1]
     venue.world.frame(SPOT_API, execution(c="x1", C=OUR_TEXT, x="CANCELED", X="CANCELED"))
-    venue.world.frame(SPOT_API, execution(i=29, p="24990.00000000"))
+    venue.world.frame(SPOT_API, execution(i=29, c=SECOND_LEG, p="24990.00000000"))
     venue.world.frame(SPOT_API, orjson.dumps({"id": request["id"], **replaced("0.00000000")(request)}))
     kinds = [report.exec_type for report in venue.take(OrderReport)]
     assert ExecType.CANCELED not in kinds and kinds[-1] is ExecType.REPLACED
@@ -393,7 +395,9 @@ def test_spot_replace_counts_what_the_old_leg_executed(venue: Binance) -> None:
     assert venue.api_requests[-1][1]["params"]["quantity"] == "0.00600"
     report = only(venue)
     assert (report.order_qty_lots, report.cum_qty_lots) == (1_000, 400)
-    venue.world.frame(SPOT_API, execution(i=29, x="TRADE", X="FILLED", q="0.006", l="0.006", z="0.006", L="1", t=57))
+    venue.world.frame(
+        SPOT_API, execution(i=29, c=SECOND_LEG, x="TRADE", X="FILLED", q="0.006", l="0.006", z="0.006", L="1", t=57)
+    )
     report = venue.of(OrderReport)[0]
     assert (report.order_qty_lots, report.cum_qty_lots, report.ord_status) == (1_000, 1_000, OrdStatus.FILLED)
 
