@@ -14,7 +14,7 @@ Source: https://bybit-exchange.github.io/docs/v5/websocket/private/order, /execu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from connectors.bybit.symbols import (
 from connectors.bybit.trading import OrderEntry
 from engine.events import (
     Balance,
+    Event,
     Fill,
     FundingPaid,
     OrderReport,
@@ -229,11 +230,13 @@ class Account:
             return
         for row in rows:
             try:
-                handler(row, message, now_ns)
+                events = handler(row, message, now_ns)
             except MISREAD:
-                self._on_misread(row, now_ns)
+                events = self._misread(row, now_ns)
+            for event in events:  # outside of the try: what the core makes of them is no misreading
+                self._context.emit(event)
 
-    def _handler(self, topic: str) -> Callable[[Row, Row, int], None] | None:
+    def _handler(self, topic: str) -> Callable[[Row, Row, int], Sequence[Event]] | None:
         return {
             "order": self._on_order,
             "execution": self._on_execution,
@@ -247,13 +250,14 @@ class Account:
             self.foreign_rows += 1
         return instrument
 
-    def _on_order(self, row: Row, message: Row, now_ns: int) -> None:
+    def _on_order(self, row: Row, message: Row, now_ns: int) -> Sequence[Event]:
         instrument = self.instrument_of(row)
         report = None if instrument is None else order_report(row, instrument, now_ns, is_status=False)
-        if report is not None:
-            self._entry.order_seen(report.cl_ord_id)
-            self._see_amend(report)
-            self._context.emit(report)
+        if report is None:
+            return ()
+        self._entry.order_seen(report.cl_ord_id)
+        self._see_amend(report)
+        return (report,)
 
     def _see_amend(self, report: OrderReport) -> None:
         """An amend shows as an order event with the new price and quantity."""
@@ -265,12 +269,10 @@ class Account:
             self._entry.amend_seen(report.cl_ord_id)
             report.exec_type = ExecType.REPLACED
 
-    def _on_execution(self, row: Row, message: Row, now_ns: int) -> None:
+    def _on_execution(self, row: Row, message: Row, now_ns: int) -> Sequence[Event]:
         instrument = self.instrument_of(row)
-        if instrument is not None:
-            event = self.execution_event(row, instrument, now_ns)
-            if event is not None:
-                self._context.emit(event)
+        event = None if instrument is None else self.execution_event(row, instrument, now_ns)
+        return () if event is None else (event,)
 
     def execution_event(self, row: Row, instrument: Instrument, now_ns: int) -> Fill | FundingPaid | None:
         kind = row.get("execType", "Trade")
@@ -281,11 +283,12 @@ class Account:
             return None  # the position stream tells what an unknown kind did
         return fill_of(row, instrument, now_ns)
 
-    def _on_position(self, row: Row, message: Row, now_ns: int) -> None:
+    def _on_position(self, row: Row, message: Row, now_ns: int) -> Sequence[Event]:
         self.check_position_mode(row, now_ns)
         instrument = self.instrument_of(row)
-        if instrument is not None and not row.get("positionIdx"):
-            self._context.emit(position_of(row, instrument, now_ns))
+        if instrument is None or row.get("positionIdx"):
+            return ()
+        return (position_of(row, instrument, now_ns),)
 
     def check_position_mode(self, row: Row, now_ns: int) -> bool:
         if row.get("positionIdx") in (1, 2):
@@ -296,22 +299,21 @@ class Account:
             return False
         return True
 
-    def _on_wallet(self, row: Row, message: Row, now_ns: int) -> None:
+    def _on_wallet(self, row: Row, message: Row, now_ns: int) -> Sequence[Event]:
         exch_ts_ns = int(message.get("creationTime") or 0) * MS_TO_NS
-        for balance in balances_of(row, self.margin_mode, exch_ts_ns, now_ns):
-            self._context.emit(balance)
+        return balances_of(row, self.margin_mode, exch_ts_ns, now_ns)
 
-    def _on_misread(self, row: Any, now_ns: int) -> None:
+    def _misread(self, row: Any, now_ns: int) -> Sequence[Event]:
         """One bad row never hides what it was about: an order of ours is asked for, the others go on."""
         self.misread += 1
         if not isinstance(row, dict):
-            return
+            return ()
         cl_ord_id = cl_ord_id_from_text(str(row.get("orderLinkId") or ""))
         instrument = self._context.by_symbol.get((str(row.get("category")), str(row.get("symbol"))))
-        if cl_ord_id and instrument is not None:
-            self._context.emit(
-                OrderReport(
-                    now_ns, Venue.BYBIT, instrument.index, cl_ord_id, str(row.get("orderId") or ""),
-                    ExecType.OUTCOME_UNKNOWN, OrdStatus.UNKNOWN, text="venue's row was not understood",
-                )
-            )  # fmt: skip
+        if not cl_ord_id or instrument is None:
+            return ()
+        report = OrderReport(
+            now_ns, Venue.BYBIT, instrument.index, cl_ord_id, str(row.get("orderId") or ""),
+            ExecType.OUTCOME_UNKNOWN, OrdStatus.UNKNOWN, text="venue's row was not understood",
+        )  # fmt: skip
+        return (report,)

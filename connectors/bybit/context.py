@@ -216,10 +216,31 @@ class Context:
         return Verdict.RETRY if code in errors.SERVER_BUSY else Verdict.DONE
 
 
+def table_of(value: object) -> dict[str, Any]:
+    """A JSON object; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def table_at(rows: object, at: int) -> dict[str, Any]:
+    return table_of(rows[at]) if isinstance(rows, list) and at < len(rows) else {}
+
+
 class Reply:
     """A REST answer, decoded. `code` is retCode, NOT_JSON where there is none; `is_ok` means retCode 0."""
 
-    __slots__ = ("code", "ext", "headers", "is_ok", "result", "sent_ns", "status", "text", "time_ms", "was_sent")
+    __slots__ = (
+        "code",
+        "ext",
+        "headers",
+        "is_ok",
+        "result",
+        "rows",
+        "sent_ns",
+        "status",
+        "text",
+        "time_ms",
+        "was_sent",
+    )
 
     def __init__(self, answer: RestAnswer, sent_ns: int = 0) -> None:
         self.sent_ns = sent_ns
@@ -235,17 +256,14 @@ class Reply:
             envelope = orjson.loads(answer.body)
             self.code = int(envelope["retCode"])
             self.text = str(envelope.get("retMsg") or "")
-            self.result = envelope.get("result") or {}
-            self.ext = envelope.get("retExtInfo") or {}
+            self.result, self.ext = table_of(envelope.get("result")), table_of(envelope.get("retExtInfo"))
             self.time_ms = int(envelope.get("time") or 0)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
             pass
-        self.is_ok = self.code == errors.OK and 200 <= self.status < 300
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        rows = self.result.get("list")
-        return rows if isinstance(rows, list) else []
+        listed = self.result.get("list")
+        self.rows: list[dict[str, Any]] = listed if isinstance(listed, list) else []
+        has_tables = all(isinstance(row, dict) for row in self.rows)
+        self.is_ok = self.code == errors.OK and 200 <= self.status < 300 and has_tables
 
     @property
     def cursor(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from connectors.bybit import endpoints, errors
-from connectors.bybit.account import Account
+from connectors.bybit.account import MISREAD, Account
 from connectors.bybit.context import Context, Group, Reply
 from connectors.bybit.symbols import fee_ppm, instrument_from_row
 from connectors.session import MS, SECOND, Backoff, Priority
@@ -128,15 +128,23 @@ class StartUp:
         def on_reply(reply: Reply, now_ns: int) -> None:
             if self.is_refused:
                 return
-            if reply.is_ok:
-                take(reply, now_ns)
-            elif reply.code in errors.BAD_KEY or reply.code == KEY_EXPIRED:
+            if reply.is_ok and self._is_taken(take, reply, now_ns):
+                return
+            if reply.code in errors.BAD_KEY or reply.code == KEY_EXPIRED:
                 wrong = "; is it a key of another environment?" if reply.code == 10003 else ""
                 self._refuse("key", f"{reply.code} {reply.text}{wrong}", now_ns)
             elif not self.is_done:
                 self._retry(lambda at_ns: self._ask(step, path, query, take, at_ns, **options), now_ns)
 
         self._context.get(path, query, on_reply, now_ns, **options)
+
+    def _is_taken(self, take: Callable[[Reply, int], None], reply: Reply, now_ns: int) -> bool:
+        try:
+            take(reply, now_ns)
+        except MISREAD:
+            self._account.misread += 1
+            return False
+        return True
 
     def _retry(self, call: Callable[[int], None], now_ns: int) -> None:
         at_ns = now_ns + self._backoff.next_ns()
@@ -232,7 +240,7 @@ class StartUp:
         row = next((one for one in reply.rows if one.get("symbol") == spec.symbol), None)
         try:
             instrument = None if row is None else instrument_from_row(row, spec)
-        except (KeyError, ValueError, ArithmeticError, TypeError, AttributeError) as error:
+        except MISREAD as error:
             if not self.is_done:
                 self._refuse("instruments", f"{spec.symbol} ({spec.market.name}) is not understood: {error!r}", now_ns)
             return

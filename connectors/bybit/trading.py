@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from connectors.bybit import endpoints
-from connectors.bybit.context import BUSY_NS, Context, Group, Reply
+from connectors.bybit.context import BUSY_NS, Context, Group, Reply, table_at, table_of
 from connectors.bybit.errors import (
     BAD_KEY,
     BAD_TIMESTAMP,
@@ -160,7 +160,7 @@ class OrderEntry:
                 self.unknown_answers += 1  # repeated, or not ours: the journal has it
                 return
             self.late_answers += 1
-        headers = {str(key).lower(): str(value) for key, value in (message.get("header") or {}).items()}
+        headers = {str(key).lower(): str(value) for key, value in table_of(message.get("header")).items()}
         throttle = self._throttle(job)
         code = message.get("retCode")
         if not isinstance(code, int):
@@ -170,8 +170,7 @@ class OrderEntry:
             self._context.hit_limit(throttle, headers, now_ns)
         else:
             self._context.learn_limit(throttle, headers, now_ns)
-        result = message.get("data") or {}
-        ext = message.get("retExtInfo") or {}
+        result, ext = table_of(message.get("data")), table_of(message.get("retExtInfo"))
         self._on_answer(job, code, str(message.get("retMsg") or ""), result, ext, now_ns)
 
     def on_down(self, now_ns: int) -> None:
@@ -338,10 +337,8 @@ class OrderEntry:
             for action in job.actions:
                 self._on_item(job, action, code, text, result, now_ns)
             return
-        rows, verdicts = result.get("list") or (), ext.get("list") or ()
         for at, action in enumerate(job.actions):
-            verdict = verdicts[at] if at < len(verdicts) else {}
-            row = rows[at] if at < len(rows) else {}
+            verdict, row = table_at(ext.get("list"), at), table_at(result.get("list"), at)
             item_code = verdict.get("code")
             if isinstance(item_code, int):
                 self._on_item(job, action, item_code, str(verdict.get("msg") or ""), row, now_ns)

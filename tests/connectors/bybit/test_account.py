@@ -547,3 +547,40 @@ def test_recorded_rest_answers_are_understood(captures: Path, wide: Any) -> None
     assert {one.asset: one.total_atoms for one in balances.balances} == {"BTC": 0, "USDT": 100_050_000_000, "ETH": 0}
     assert [one.qty_lots for one in positions.positions] == [500, -5_000, 0]
     assert [(one.qty_lots, one.fee_atoms) for one in fills.fills] == [(100, 1_500_000), (500, 90_000_000)]
+
+
+WRONG = (None, "", "x", "-1", "1e400", "NaN", 7, -1, 1.5, [], {}, True, "9" * 40)
+
+
+@pytest.mark.parametrize("channel", [PRIVATE, TRADE, endpoints.PUBLIC_LINEAR, endpoints.PUBLIC_SPOT])
+def test_no_prefix_of_a_recorded_frame_raises(captures: Path, wide: Any, channel: int) -> None:
+    for path in sorted((captures / FRAMES).glob("ws_*.json")):
+        payload = orjson.dumps(orjson.loads(path.read_bytes()))
+        for end in range(0, len(payload) + 1, 3):
+            wide.frame(channel, payload[:end])
+            wide.events.clear()
+
+
+@pytest.mark.parametrize(("topic", "row"), [("order", ORDER), ("execution", EXECUTION)])
+def test_no_field_of_a_row_raises_whatever_it_holds(live: Any, topic: str, row: dict[str, Any]) -> None:
+    for name in row:
+        for wrong in WRONG:
+            stream(live, topic, {**row, name: wrong})
+        stream(live, topic, {key: value for key, value in row.items() if key != name})
+    for wrong in WRONG:
+        stream(live, topic, wrong)
+        live.frame(PRIVATE, {"topic": topic, "data": wrong})
+        live.frame(PRIVATE, {"topic": wrong, "data": [row]})
+
+
+def test_no_field_of_a_wallet_or_position_raises_whatever_it_holds(live: Any) -> None:
+    position = {"category": "linear", "symbol": "BTCUSDT", "positionIdx": 0, "side": "Buy", "size": "1"}
+    for name in position:
+        for wrong in WRONG:
+            stream(live, "position", {**position, name: wrong})
+    for name in COIN:
+        for wrong in WRONG:
+            stream(live, "wallet", {"totalAvailableBalance": "1", "coin": [{**COIN, name: wrong}]})
+    for wrong in WRONG:
+        stream(live, "wallet", {"totalAvailableBalance": wrong, "coin": [COIN]})
+        stream(live, "wallet", {"totalAvailableBalance": "1", "coin": wrong})

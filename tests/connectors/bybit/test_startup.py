@@ -294,3 +294,22 @@ def test_dead_man_is_armed_where_the_account_has_it(world: Any) -> None:
 
 def test_dead_man_is_left_alone_where_the_account_has_none(live: Any) -> None:
     assert not [entry for entry in live.wire.log if entry[0] == "request" and entry[4] == endpoints.DEAD_MAN]
+
+
+WRONG: tuple[Any, ...] = (None, "", "x", 7, -1, 1.5, [], {}, [7], {"list": [7]}, {"list": 7}, {"list": [{}]}, True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        endpoints.SERVER_TIME, endpoints.INSTRUMENTS, endpoints.KEY_INFO, endpoints.ACCOUNT_INFO, endpoints.FEE_RATE,
+        endpoints.POSITIONS,
+    ],
+)  # fmt: skip
+def test_no_answer_of_the_start_raises_whatever_it_holds(make_world: Any, credentials: Any, path: str) -> None:
+    for wrong in WRONG:
+        world = make_world(credentials=credentials)
+        world.answers[path] = {"retCode": 0, "retMsg": "OK", "result": wrong, "time": 1}
+        world.start()
+        world.run(2 * SECOND)
+        world.answer_requests()

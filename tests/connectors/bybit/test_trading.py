@@ -466,3 +466,26 @@ def test_answers_of_no_known_request_are_counted(live: Any) -> None:
         live.frame(TRADE, {"reqId": req_id, "retCode": 0, "op": "order.create", "data": {}})
     assert live.take() == []
     assert live.connector.entry.unknown_answers == 4
+
+
+WRONG = (None, "", "x", 7, -1, 1.5, [], {}, True)
+
+
+def test_no_field_of_an_answer_raises_whatever_it_holds(live: Any) -> None:
+    header = {"X-Bapi-Limit": "10", "X-Bapi-Limit-Status": "9", "X-Bapi-Limit-Reset-Timestamp": "1"}
+    good = {
+        "retCode": 0, "retMsg": "OK", "op": "order.create", "data": {"orderId": "V1"}, "retExtInfo": {},
+        "header": header, "connId": "c3",
+    }  # fmt: skip
+    ident = ID
+    for name in good:
+        for wrong in WRONG:
+            live.run(300 * MS)
+            if not live.wire.up & {TRADE}:
+                live.run(SECOND)
+                live.connect(TRADE)
+            ident += 1
+            live.connector.place_order(order(ident), live.now_ns)
+            request = live.last_sent(TRADE)
+            live.frame(TRADE, {**good, "reqId": request.get("reqId"), name: wrong})
+            live.take()
