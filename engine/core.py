@@ -402,7 +402,9 @@ class Core:
 
     def _on_fills(self, event: events.Fills) -> None:
         for fill in event.fills:
-            self.on_fill(fill)
+            # History overlaps on purpose: what is known there is no duplicate.
+            if not self.state.is_known_fill(fill.instrument, fill.exec_id):
+                self.on_fill(fill)
         self.reconcilers[event.venue].on_fills(event)
 
     def _on_balances(self, event: events.Balances) -> None:

@@ -93,13 +93,12 @@ class Reconciler:
         self._when_complete()
 
     def on_fills(self, event: Fills) -> None:
+        """The core has folded them already."""
         if self.pending.pop(event.request_id, None) is None:
             return
         if not event.is_ok:
             self._again("fills not answered")
             return
-        for fill in event.fills:
-            self.core.on_fill(fill)
         self._when_complete()
 
     def on_balances(self, event: Balances) -> None:

@@ -114,7 +114,7 @@ def screen_lines(view: View, now: float, started: float) -> Iterator[str]:
     for index, instrument in sorted(view.instruments.items()):
         yield book_line(instrument, gauges, str(index))
     yield ""
-    nets = "  ".join(f"{n[9:]} {text_from_atoms(v)}" for n, v in gauges.items() if n.startswith("net_atoms."))
+    nets = "  ".join(f"{n[10:]} {text_from_atoms(v)}" for n, v in gauges.items() if n.startswith("net_atoms."))
     yield f"net {nets}   open orders {gauges.get('open_orders', 0)}   unknown {gauges.get('unknown_orders_now', 0)}"
     yield (
         f"orders {counters.get('orders', 0)}  fills {counters.get('fills', 0)}  rejects {counters.get('rejects', 0)}  "
