@@ -20,7 +20,7 @@ import orjson
 
 from connectors.binance.context import Context, MarketSide
 from connectors.binance.endpoints import WEIGHT_LISTEN_KEY
-from connectors.binance.errors import LISTEN_KEY_GONE, failure_of_body
+from connectors.binance.errors import LISTEN_KEY_GONE, NOT_UNDERSTOOD, failure_of_body
 from connectors.binance.live import EXECS, Live, ord_type_of, our_id, side_of, status_of, tif_of
 from connectors.binance.symbols import Symbol
 from connectors.rest import RestAnswer
@@ -83,6 +83,7 @@ class UserEvents:
         self._wallets = wallets
         self._emit_report = emit_report
         self.ignored: dict[str, int] = {}
+        self.garbled = 0
         self.handlers: dict[str, Callable[[Any, int], None]] = {
             "executionReport": self._on_execution_report,
             "outboundAccountPosition": self._on_account_position,
@@ -92,7 +93,7 @@ class UserEvents:
         }
 
     def on_event(self, event: Mapping[str, Any], recv_ts_ns: int) -> None:
-        """Raises KeyError, TypeError or ValueError for an event that is not understood."""
+        """Raises one of errors.NOT_UNDERSTOOD for an event that is not as documented."""
         name = event["e"]
         handler = self.handlers.get(name)
         if handler is None:
@@ -137,7 +138,8 @@ class UserEvents:
         cl_ord_id, leg = our_id(name)
         if cl_ord_id:
             self._live.learn_number(index, order_id, cl_ord_id, leg)
-        known, base_lots = self._live.owner(index, order_id)
+        cl_ord_id, leg = self._live.owner(index, order_id)
+        base_lots = self._live.base_lots(cl_ord_id, leg)
         status = status_of(event["X"])
         exec_type = EXECS.get(event["x"], ExecType.STATUS)
         if exec_type is ExecType.EXPIRED and not status.is_terminal:
@@ -150,7 +152,7 @@ class UserEvents:
             recv_ts_ns=recv_ts_ns,
             venue=Venue.BINANCE,
             instrument=index,
-            cl_ord_id=cl_ord_id or known,
+            cl_ord_id=cl_ord_id,
             order_id=order_id,
             exec_type=exec_type,
             ord_status=status,
@@ -160,7 +162,7 @@ class UserEvents:
             px_ticks=symbol.order_px(event["p"]),
             order_qty_lots=base_lots + symbol.lots(event["q"]),
             cum_qty_lots=base_lots + leg_cum_lots,
-            exch_ts_ns=event["T"] * MS,
+            exch_ts_ns=int(event["T"]) * MS,
             text=reason,
         )
         self._emit_report(report, leg_cum_lots, recv_ts_ns)
@@ -196,11 +198,11 @@ class UserEvents:
     def _on_account_position(self, event: Mapping[str, Any], recv_ts_ns: int) -> None:
         for row in event["B"]:
             self._wallets.set_spot(row["a"], row["f"], row["l"])
-            self._wallets.tell(row["a"], recv_ts_ns, event["u"] * MS)
+            self._wallets.tell(row["a"], recv_ts_ns, int(event["u"]) * MS)
 
     def _on_account_update(self, event: Mapping[str, Any], recv_ts_ns: int) -> None:
         update = event["a"]
-        exch_ts_ns = event["T"] * MS
+        exch_ts_ns = int(event["T"]) * MS
         positions = update.get("P", ())
         for row in positions:
             self._on_position(row, exch_ts_ns, recv_ts_ns)
@@ -256,9 +258,14 @@ class UserEvents:
 
     def _ask_income(self, event_ms: int, now_ns: int) -> None:
         def on_answer(answer: RestAnswer, now_ns: int) -> None:
-            if not answer.is_ok:
-                return
-            for row in orjson.loads(answer.body):
+            try:
+                rows = orjson.loads(answer.body) if answer.is_ok else ()
+                tell(rows, now_ns)
+            except NOT_UNDERSTOOD:
+                self.garbled += 1
+
+        def tell(rows: Any, now_ns: int) -> None:
+            for row in rows:
                 symbol = self._side.symbols.get(row["symbol"])
                 if symbol is not None:
                     self._ctx.emit(
@@ -269,7 +276,7 @@ class UserEvents:
                             atoms_from_text(row["income"]),
                             row["asset"],
                             str(row["tranId"]),
-                            row["time"] * MS,
+                            int(row["time"]) * MS,
                         )
                     )
 
@@ -345,6 +352,6 @@ def _listen_key(answer: RestAnswer) -> str:
         return ""
     try:
         key = orjson.loads(answer.body)["listenKey"]
-    except (KeyError, TypeError, orjson.JSONDecodeError):
+    except NOT_UNDERSTOOD:
         return ""
     return key if isinstance(key, str) else ""

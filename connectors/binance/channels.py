@@ -25,7 +25,7 @@ from connectors.binance.endpoints import (
     USDM_PRIVATE,
     USDM_PRIVATE_SPARE,
 )
-from connectors.binance.errors import failure_of
+from connectors.binance.errors import NOT_UNDERSTOOD, failure_of
 from connectors.session import MINUTE, SECOND, ChannelPair, ChannelSession, SessionPolicy
 from engine.events import ChannelState, VenueNotice, VenueRefused
 from engine.types import ConnState, Market, Venue
@@ -66,7 +66,7 @@ class PrivateRole:
         try:
             message = orjson.loads(payload)
             self.on_message(channel, message, recv_ts_ns)
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except NOT_UNDERSTOOD:
             # Something about our account was said and not understood: the core must ask instead.
             self.garbled += 1
             self.on_doubt(recv_ts_ns)

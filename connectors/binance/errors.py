@@ -14,6 +14,9 @@ import orjson
 
 from engine.types import Market
 
+NOT_UNDERSTOOD: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading a message raises that is not as the venue documents it (decimal errors are arithmetic ones)."""
+
 
 class Meaning(Enum):
     REFUSED = 1  # it never reached the book, and nothing changed
@@ -70,7 +73,7 @@ def failure_of_body(status: int, body: bytes) -> Failure:
     try:
         parsed = orjson.loads(body)
         return failure_of(status, parsed)
-    except (orjson.JSONDecodeError, TypeError, ValueError):
+    except NOT_UNDERSTOOD:
         return Failure(status, 0, body[:120].decode("utf-8", "replace"))
 
 

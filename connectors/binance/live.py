@@ -1,7 +1,7 @@
 """Our orders as Binance sees them, and every message about an order -> OrderReport.
 
 Spot has no amend that changes the price: it cancels and places a new order with a new number. `Live` keeps the legs of
-such an order together: `base_lots` is what earlier legs executed, and every quantity told to the core is the whole
+such an order together: base lots are what earlier legs executed, and every quantity told to the core is the whole
 order's. Each leg has a client id of its own, ours with `-1`, `-2`, ... behind it, so that a question for one leg is
 never answered with another, and the legs are found again after a restart. Order numbers are unique within a symbol
 only.
@@ -108,12 +108,10 @@ class LiveOrder:
     """One order of ours that may be open."""
 
     __slots__ = (
-        "base_lots",
         "cl_ord_id",
         "instrument",
         "is_replacing",
         "leg",
-        "leg_cum_lots",
         "ord_type",
         "order_id",
         "post_only",
@@ -133,10 +131,8 @@ class LiveOrder:
         self.post_only = post_only
         self.px_ticks = order.px_ticks
         self.qty_lots = qty_lots  # of the whole order
-        self.order_id = ""  # of the leg that is open now
+        self.order_id = ""  # of the newest leg
         self.leg = 0
-        self.base_lots = 0
-        self.leg_cum_lots = 0
         self.is_replacing = False  # a cancel-replace is under way: the end of this leg is not the end of the order
         self.replaced_ns = 0  # when it was asked for
 
@@ -146,17 +142,20 @@ class LiveOrder:
 
 
 class Live:
-    """Our open orders, and whose each order number is."""
+    """Our open orders, whose each order number is, and what each leg executed."""
 
     def __init__(self) -> None:
         self.orders: dict[int, LiveOrder] = {}
         self.resting: dict[int, int] = {}  # instrument -> how many of our orders may rest there
-        self._numbers: dict[tuple[int, str], tuple[int, int]] = {}  # (instrument, order_id) -> (our id, base lots)
+        self._numbers: dict[tuple[int, str], tuple[int, int]] = {}  # (instrument, order_id) -> our id, leg
+        self._legs: dict[int, list[int]] = {}  # our id -> lots executed by each leg
+
+    # --- open orders ---
 
     def add(self, action: PlaceOrder) -> LiveOrder:
         return self._keep(LiveOrder(action, action.qty_lots, post_only=action.post_only))
 
-    def adopt(self, row: Mapping[str, Any], report: OrderReport, leg_cum_lots: int) -> None:
+    def adopt(self, row: Mapping[str, Any], report: OrderReport) -> None:
         """Take in an open order of ours from an earlier run; one that ended in this run has a known number and is
         not taken in again, however old the answer is."""
         if report.ord_status not in _OPEN or report.cl_ord_id in self.orders:
@@ -164,18 +163,13 @@ class Live:
         post_only = row["type"] == "LIMIT_MAKER" or row.get("timeInForce") == "GTX"
         order = self._keep(LiveOrder(report, report.order_qty_lots, post_only=post_only))
         order.order_id = report.order_id
-        order.leg = our_id(row.get("origClientOrderId") or row["clientOrderId"])[1]
-        order.leg_cum_lots = leg_cum_lots
-        order.base_lots = report.cum_qty_lots - leg_cum_lots
+        order.leg = self.owner(report.instrument, report.order_id)[1]
 
     def _keep(self, order: LiveOrder) -> LiveOrder:
         self.orders[order.cl_ord_id] = order
         if order.can_rest:
             self.resting[order.instrument] = self.resting.get(order.instrument, 0) + 1
         return order
-
-    def is_known(self, instrument: int, order_id: str) -> bool:
-        return (instrument, order_id) in self._numbers
 
     def remove(self, cl_ord_id: int) -> None:
         order = self.orders.pop(cl_ord_id, None)
@@ -186,53 +180,68 @@ class Live:
             else:
                 del self.resting[order.instrument]
 
+    # --- numbers and legs ---
+
     def learn_number(self, instrument: int, order_id: str, cl_ord_id: int, leg: int) -> None:
-        """Bind an order number to our id; the number of a later leg makes that the open one."""
+        """Bind an order number to our id; the number of a later leg makes that the newest."""
         key = (instrument, order_id)
         if key in self._numbers:
             return
+        _remember(self._numbers, key, (cl_ord_id, leg))
+        self.count(cl_ord_id, leg, 0)
         order = self.orders.get(cl_ord_id)
-        base_lots = 0
-        if order is not None and (leg > order.leg or not order.order_id):
-            if leg > order.leg:
-                order.base_lots += order.leg_cum_lots
-                order.leg_cum_lots = 0
-                order.leg = leg
-                order.is_replacing = False
+        if order is not None and leg > order.leg:
+            order.leg = leg
             order.order_id = order_id
-            base_lots = order.base_lots
-        self._numbers[key] = (cl_ord_id, base_lots)
-        if len(self._numbers) > NUMBERS_KEPT:
-            del self._numbers[next(iter(self._numbers))]
-
-    def set_base(self, instrument: int, order_id: str, base_lots: int) -> None:
-        """What the earlier legs executed is known better now."""
-        cl_ord_id, _ = self._numbers[instrument, order_id]
-        self._numbers[instrument, order_id] = (cl_ord_id, base_lots)
-        order = self.orders.get(cl_ord_id)
-        if order is not None and order.order_id == order_id:
-            order.base_lots = base_lots
+            order.is_replacing = False
+        elif order is not None and not order.order_id:
+            order.order_id = order_id
 
     def owner(self, instrument: int, order_id: str) -> tuple[int, int]:
-        """(our id, lots executed by earlier legs) of an order number; (0, 0) when it is not known as ours."""
+        """(our id, leg) of an order number; (0, 0) when it is not known as ours."""
         return self._numbers.get((instrument, order_id), (0, 0))
 
+    def is_known(self, instrument: int, order_id: str) -> bool:
+        return (instrument, order_id) in self._numbers
+
+    def count(self, cl_ord_id: int, leg: int, cum_lots: int) -> None:
+        """A leg is known to have executed so much, or more."""
+        legs = self._legs.get(cl_ord_id)
+        if legs is None:
+            legs = []
+            _remember(self._legs, cl_ord_id, legs)
+        legs.extend([0] * (leg + 1 - len(legs)))
+        legs[leg] = max(legs[leg], cum_lots)
+
+    def base_lots(self, cl_ord_id: int, leg: int) -> int:
+        """What the legs before this one executed."""
+        return sum(self._legs.get(cl_ord_id, ())[:leg])
+
+    def leg_cum_lots(self, cl_ord_id: int, leg: int) -> int:
+        return sum(self._legs.get(cl_ord_id, ())[leg : leg + 1])
+
     def see(self, report: OrderReport, leg_cum_lots: int) -> bool:
-        """Take note of a report before it is sent on. False when it must not be: the end of a leg that is being
-        replaced."""
-        order = self.orders.get(report.cl_ord_id)
-        if order is None:
+        """Take note of a report before it is sent on. False when it must not be: it is about a leg that was or is
+        being replaced, and says nothing about where the order stands. (Fills are told on their own.)"""
+        cl_ord_id, leg = self.owner(report.instrument, report.order_id)
+        if not cl_ord_id:
             return True
-        is_current = order.order_id == report.order_id
-        if is_current:
-            order.leg_cum_lots = max(order.leg_cum_lots, leg_cum_lots)
-        if not report.ord_status.is_terminal:
-            return True
-        is_old_leg = not is_current and bool(order.order_id)
-        if report.ord_status is OrdStatus.CANCELED and (order.is_replacing or is_old_leg):
+        self.count(cl_ord_id, leg, leg_cum_lots)
+        if leg < len(self._legs[cl_ord_id]) - 1:
             return False
-        self.remove(report.cl_ord_id)
+        order = self.orders.get(cl_ord_id)
+        if report.ord_status is OrdStatus.CANCELED and order is not None and order.is_replacing:
+            return False
+        if report.ord_status.is_terminal:
+            self.remove(cl_ord_id)
         return True
+
+
+def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:
+    # Bounded: the oldest goes. Late words about an order that old are told without our id.
+    table[key] = value
+    if len(table) > NUMBERS_KEPT:
+        del table[next(iter(table))]
 
 
 def report_from_row(
@@ -244,14 +253,15 @@ def report_from_row(
     cl_ord_id, leg = our_id(row.get("origClientOrderId") or row.get("clientOrderId", ""))
     if cl_ord_id:
         live.learn_number(index, order_id, cl_ord_id, leg)
-    known, base_lots = live.owner(index, order_id)
+    cl_ord_id, leg = live.owner(index, order_id)
+    base_lots = live.base_lots(cl_ord_id, leg)
     status = status_of(row["status"])
     leg_cum_lots = symbol.lots(row["executedQty"])
     report = OrderReport(
         recv_ts_ns=now_ns,
         venue=Venue.BINANCE,
         instrument=index,
-        cl_ord_id=cl_ord_id or known,
+        cl_ord_id=cl_ord_id,
         order_id=order_id,
         exec_type=exec_of_answer(status) if exec_type is None else exec_type,
         ord_status=status,

@@ -25,6 +25,7 @@ from connectors.binance.endpoints import (
     USDM_PUBLIC_SPARE,
     depth_limit,
 )
+from connectors.binance.errors import NOT_UNDERSTOOD
 from connectors.binance.symbols import Symbol, state_from_status
 from connectors.rest import RestAnswer
 from connectors.session import MINUTE, MS, SECOND, Backoff, ChannelPair, ChannelSession, SessionPolicy
@@ -344,7 +345,7 @@ class MarketData:
                     handler(message, recv_ts_ns)
             elif "id" in message:
                 self._on_ack(channel, message, recv_ts_ns)
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except NOT_UNDERSTOOD:
             self.garbled += 1
 
     def _on_ack(self, channel: int, message: Any, now_ns: int) -> None:

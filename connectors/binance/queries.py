@@ -16,7 +16,7 @@ import orjson
 from connectors.binance.account import Wallets
 from connectors.binance.context import Context, MarketSide
 from connectors.binance.endpoints import WEIGHT_ACCOUNT, WEIGHT_POSITIONS
-from connectors.binance.errors import Failure, Meaning, failure_of_body, meaning_of
+from connectors.binance.errors import NOT_UNDERSTOOD, Failure, Meaning, failure_of_body, meaning_of
 from connectors.binance.live import Live, leg_text, report_from_row
 from connectors.binance.symbols import Symbol
 from connectors.rest import RestAnswer
@@ -98,11 +98,11 @@ class Queries:
             for row in rows or ():
                 try:
                     is_known = self._live.is_known(symbol.instrument.index, str(row["orderId"]))
-                    report, leg_cum_lots = report_from_row(self._live, symbol, row, ExecType.STATUS, now_ns)
+                    report, _ = report_from_row(self._live, symbol, row, ExecType.STATUS, now_ns)
                     if report.cl_ord_id and not is_known:
-                        self._live.adopt(row, report, leg_cum_lots)
+                        self._live.adopt(row, report)
                     orders.append(report)
-                except (KeyError, TypeError, ValueError):
+                except NOT_UNDERSTOOD:
                     is_ok = False
             gather.add(is_ok, now_ns)
 
@@ -186,7 +186,7 @@ class Queries:
             if is_ok:
                 try:
                     take(rows, now_ns)
-                except (KeyError, TypeError, ValueError):
+                except NOT_UNDERSTOOD:
                     is_ok = False
             gather.add(is_ok, now_ns)
 
@@ -210,7 +210,6 @@ class LegWalk:
         order = live.orders.get(action.cl_ord_id)
         self._is_known = order is not None
         self._leg = order.leg if order is not None else 0
-        self._base_lots = 0
         self._found: tuple[OrderReport, int] | None = None
 
     def ask(self, now_ns: int) -> None:
@@ -230,7 +229,7 @@ class LegWalk:
             return
         try:
             self._on_row(row, now_ns)
-        except (KeyError, TypeError, ValueError) as error:
+        except NOT_UNDERSTOOD as error:
             self._on_failure(Failure(0, 0, f"answer not understood: {error!r}"), now_ns)
 
     def _on_row(self, row: Mapping[str, Any], now_ns: int) -> None:
@@ -240,15 +239,11 @@ class LegWalk:
             row = {**row, "origClientOrderId": leg_text(self._action.cl_ord_id, self._leg)}
         was_known = self._live.is_known(index, str(row["orderId"]))
         report, leg_cum_lots = report_from_row(self._live, self._symbol, row, ExecType.STATUS, now_ns)
-        if not self._is_known and self._base_lots:
-            self._live.set_base(index, report.order_id, self._base_lots)
-            report.order_qty_lots += self._base_lots
-            report.cum_qty_lots += self._base_lots
         if report.cl_ord_id and not was_known:
-            self._live.adopt(row, report, leg_cum_lots)
+            self._live.adopt(row, report)
         self._found = (report, leg_cum_lots)
         if report.ord_status is OrdStatus.CANCELED and self._may_have_successor():
-            self._base_lots += leg_cum_lots
+            self._live.count(report.cl_ord_id, self._leg, leg_cum_lots)
             self._leg += 1
             self.ask(now_ns)
         else:
@@ -327,7 +322,7 @@ class FillPages:
                 fill = self._fill(row, now_ns)
                 self._fills[fill.exec_id] = fill
             newest = max((int(row["id"]) for row in rows), default=-1)
-        except (KeyError, TypeError, ValueError):
+        except NOT_UNDERSTOOD:
             self._finish(False, now_ns)
             return
         if rows:

@@ -25,7 +25,7 @@ from connectors.binance.endpoints import (
     WEIGHT_POSITION_MODE,
     WEIGHT_SYMBOL_CONFIG,
 )
-from connectors.binance.errors import failure_of_body
+from connectors.binance.errors import NOT_UNDERSTOOD, failure_of_body
 from connectors.binance.queries import Gather, parsed
 from connectors.binance.symbols import Symbol, UnknownSymbol, instrument_from_symbol
 from connectors.rest import RestAnswer, RestCall
@@ -311,7 +311,7 @@ def _ask_fee(ctx: Context, side: MarketSide, symbol: Symbol, gather: Gather, now
             maker_ppm, taker_ppm = fees_ppm(body)
             ctx.emit(FeeTier(now_ns, symbol.instrument.index, maker_ppm, taker_ppm))
             gather.add(True, now_ns)
-        except (KeyError, TypeError, ArithmeticError):
+        except NOT_UNDERSTOOD:
             gather.add(False, now_ns)
 
     params = f"symbol={symbol.instrument.symbol}"

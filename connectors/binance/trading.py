@@ -9,6 +9,7 @@ Source: binance-spot-api-docs web-socket-api.md "Trading requests"; USD-M "WebSo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ import orjson
 from connectors.binance.auth import Auth
 from connectors.binance.context import Context, MarketSide
 from connectors.binance.errors import (
+    NOT_UNDERSTOOD,
     REPLACE_FAILED,
     REPLACE_PARTIAL,
     Failure,
@@ -161,19 +163,21 @@ class Trading:
             return
         elif action.px_ticks == order.px_ticks and action.qty_lots < order.qty_lots:
             shape = self._shapes.keep_priority(symbol, bool(order_id))
-            values = (client_id, symbol.qty_bytes(max(0, action.qty_lots - order.base_lots)), name)
+            leg_lots = max(0, action.qty_lots - self._live.base_lots(order.cl_ord_id, order.leg))
+            values = (client_id, symbol.qty_bytes(leg_lots), name)
             request = OrderRequest(Op.AMEND, symbol, action.cl_ord_id, order_id, shape, values)
         else:
-            leaves_lots = action.qty_lots - order.base_lots - order.leg_cum_lots
+            executed_lots = self._live.base_lots(order.cl_ord_id, order.leg + 1)
+            leaves_lots = action.qty_lots - executed_lots
             if leaves_lots <= 0:
-                text = f"nothing left to replace: {order.base_lots + order.leg_cum_lots} lots are executed"
+                text = f"nothing left to replace: {executed_lots} lots are executed"
                 self._refuse_locally(Op.AMEND, symbol, action.cl_ord_id, order_id, text, now_ns)
                 return
             shape = self._shapes.cancel_replace(symbol, order.side, order.post_only, bool(order_id))
             new_id = leg_text(action.cl_ord_id, order.leg + 1).encode()
             values = (name, new_id, symbol.px_bytes(action.px_ticks), symbol.qty_bytes(leaves_lots))
             request = OrderRequest(Op.REPLACE, symbol, action.cl_ord_id, order_id, shape, values)
-            request.expected_cum_lots = order.leg_cum_lots
+            request.expected_cum_lots = self._live.leg_cum_lots(order.cl_ord_id, order.leg)
             order.is_replacing = True
             order.replaced_ns = now_ns
         self._submit(
@@ -192,7 +196,8 @@ class Trading:
         # Cancelling twice does no harm, so this one is repeated until it is answered.
         def on_answer(answer: RestAnswer, now_ns: int) -> None:
             if answer.is_ok and self._is_spot:
-                self._on_cancelled_rows(symbol, orjson.loads(answer.body), now_ns)
+                with suppress(*NOT_UNDERSTOOD):  # the user data stream tells each cancel as well
+                    self._on_cancelled_rows(symbol, orjson.loads(answer.body), now_ns)
 
         self._ctx.call(
             self._side,
@@ -305,7 +310,7 @@ class Trading:
                 self._on_ack(request, row, now_ns)
             else:
                 self._emit_row(request.symbol, row, now_ns)
-        except (KeyError, TypeError, ValueError) as error:
+        except NOT_UNDERSTOOD as error:
             self._failed(request, Failure(0, 0, f"answer not understood: {error!r}"), now_ns)
 
     def _on_ack(self, request: OrderRequest, row: Mapping[str, Any], now_ns: int) -> None:
@@ -343,10 +348,8 @@ class Trading:
         index = symbol.instrument.index
         order = self._live.orders.get(request.cl_ord_id)
         executed_lots = symbol.lots(old["executedQty"])
-        _, old_base_lots = self._live.owner(index, str(old["orderId"]))
-        new_id = str(new["orderId"])
-        self._live.learn_number(index, new_id, request.cl_ord_id, our_id(new["clientOrderId"])[1])
-        self._live.set_base(index, new_id, old_base_lots + executed_lots)
+        self._live.count(request.cl_ord_id, self._live.owner(index, str(old["orderId"]))[1], executed_lots)
+        self._live.learn_number(index, str(new["orderId"]), *our_id(new["clientOrderId"]))
         if order is not None:
             order.is_replacing = False
         report, leg_cum_lots = report_from_row(self._live, symbol, new, None, now_ns)
@@ -357,7 +360,8 @@ class Trading:
         self.emit_report(report, leg_cum_lots, now_ns)
         slipped_lots = executed_lots - request.expected_cum_lots
         if slipped_lots > 0 and order is not None and not report.ord_status.is_terminal:
-            self._trim(request, order.qty_lots - order.base_lots - slipped_lots, now_ns)
+            base_lots = self._live.base_lots(order.cl_ord_id, order.leg)
+            self._trim(request, order.qty_lots - base_lots - slipped_lots, now_ns)
 
     def _trim(self, request: OrderRequest, leg_lots: int, now_ns: int) -> None:
         # Fills slipped in between question and cancel: the new leg is larger than what was asked for by that much.
