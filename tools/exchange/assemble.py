@@ -111,10 +111,9 @@ def build_cores(settings: ExchangeSettings, now_ns: int) -> dict[str, VenueCore]
 
 
 def build_fronts(settings: ExchangeSettings, cores: dict[str, VenueCore], sink: Sink) -> dict[str, Front]:
-    return {
-        "binance": BinanceFront(cores["binance"], sink, seed=f"binance-{settings.seed}"),
-        "bybit": BybitFront(cores["bybit"], sink, seed=settings.seed, double_filled=settings.double_filled),
-    }
+    bybit = BybitFront(cores["bybit"], sink, seed=settings.seed, double_filled=settings.double_filled)
+    bybit.limits.factor = settings.bybit_limit_factor
+    return {"binance": BinanceFront(cores["binance"], sink, seed=f"binance-{settings.seed}"), "bybit": bybit}
 
 
 def build_source(

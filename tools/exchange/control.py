@@ -17,6 +17,7 @@ import orjson
 from engine.instrument import text_from_atoms
 from engine.types import InstrumentState, Market, Side
 from tools.exchange.account import Account
+from tools.exchange.bybit.front import BybitFront
 from tools.exchange.core import VenueCore
 from tools.exchange.faults import FaultSpec, preset
 from tools.exchange.front import HttpAnswer
@@ -39,6 +40,7 @@ class MarketCommand(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     state: str = ""  # an InstrumentState
     cancel_orders: bool = False
     funding_rate_e8: int | None = None
+    restart_books: bool = False  # Bybit: snapshots with u = 1, as after a restart of the service
 
 
 class BadCommand(Exception):
@@ -239,6 +241,9 @@ class Control:
             core.set_state(listing, InstrumentState[command.state], now_ns, cancel_orders=command.cancel_orders)
         if command.funding_rate_e8 is not None:
             core.apply_funding(listing, command.funding_rate_e8, now_ns)
+        front = self._exchange.fronts[command.venue]
+        if command.restart_books and isinstance(front, BybitFront):
+            front.restart_books(listing, now_ns)
 
     def _check(self, query: Mapping[str, str], body: bytes, now_ns: int) -> dict[str, Any]:
         """Assert every invariant of the venues' books and accounts."""

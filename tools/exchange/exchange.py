@@ -20,7 +20,6 @@ from tools.exchange.front import Front, HttpAnswer, Payload
 from tools.exchange.settings import ExchangeSettings
 
 FOREVER: Final = 2**63 - 1
-PLAYBACK_STEP_MS: Final = 5
 
 
 class Shell(Protocol):
@@ -39,6 +38,10 @@ class Source(Protocol):
     """Where market data comes from: the synthetic market or a playback."""
 
     is_paused: bool
+
+    @property
+    def interval_ns(self) -> int:
+        """How often `step` wants to be called."""
 
     def step(self, now_ns: int) -> None: ...
     def counters(self) -> Mapping[str, int]: ...
@@ -109,7 +112,6 @@ class Exchange:
         self.cores: dict[str, VenueCore] = build_cores(settings, now_ns)
         self.fronts: dict[str, Front] = build_fronts(settings, self.cores, self.sink)
         self.source: Source | None = build_source(settings, self.cores, recordings)
-        self._step_ns = (PLAYBACK_STEP_MS if recordings else settings.synthetic.step_ms) * 1_000_000
         self._next_step_ns = now_ns
         for name, core in self.cores.items():
             self.plan.venues[name] = Venue(core.hooks, getattr(self.fronts[name], "limits", None))
@@ -170,7 +172,8 @@ class Exchange:
         self.act_on_faults(now_ns)
         if self.source is not None and now_ns >= self._next_step_ns:
             self.source.step(now_ns)
-            self._next_step_ns = max(self._next_step_ns + self._step_ns, now_ns + self._step_ns // 2)
+            step_ns = self.source.interval_ns
+            self._next_step_ns = max(self._next_step_ns + step_ns, now_ns + step_ns // 2)
         for front in self.fronts.values():
             if now_ns >= front.next_timer_ns():
                 front.on_timer(now_ns)

@@ -71,6 +71,8 @@ class Ladder:
     best_ask: int = 0
     bids: dict[int, int] = field(default_factory=dict)
     asks: dict[int, int] = field(default_factory=dict)
+    last_ns: int = 0
+    due_ns: int = 0
     mark_due_ns: int = 0
     changes: int = 0
     trades: int = 0
@@ -128,25 +130,44 @@ class SyntheticMarket:
         )
         return True
 
+    @property
+    def interval_ns(self) -> int:
+        """How often `step` wants to be called: the books take turns, so that none of them waits for all others."""
+        return self.settings.step_ms * 1_000_000 // max(1, len(self.ladders))
+
     def step(self, now_ns: int) -> None:
-        """Advance to `now_ns`: prices, then every ladder, then takers."""
-        dt_s = (now_ns - self._last_ns) / NS if self._last_ns else self.settings.step_ms / 1000
+        """Advance to `now_ns`: prices, then the books whose turn it is, each with its takers."""
+        dt_s = self._elapsed_s(self._last_ns, now_ns)
         self._last_ns = now_ns
         if self.is_paused:
             return
-        # A process that was stopped must not make up for it with one huge move.
-        dt_s = min(dt_s, 0.5)
         for latent in self.latents.values():
             latent.advance(now_ns, dt_s, self.rng)
         # One batch of events a core and step: the fronts then look at each book once.
         for core in self._cores:
             core.begin(now_ns)
-        for ladder in self.ladders:
-            self._disturb(ladder, dt_s)
-            self._quote(ladder, now_ns)
-            self._take(ladder, now_ns, dt_s)
+        for number, ladder in enumerate(self.ladders):
+            if now_ns >= ladder.due_ns:
+                self._turn(ladder, number, now_ns)
         for core in self._cores:
             core.commit()
+
+    def _turn(self, ladder: Ladder, number: int, now_ns: int) -> None:
+        dt_s = self._elapsed_s(ladder.last_ns, now_ns)
+        step_ns = self.settings.step_ms * 1_000_000
+        # The first turn, which all have at once, spreads the following ones over a step.
+        ahead_ns = step_ns if ladder.last_ns else step_ns + self.interval_ns * number
+        ladder.due_ns = max(ladder.due_ns, now_ns - step_ns) + ahead_ns
+        ladder.last_ns = now_ns
+        self._disturb(ladder, dt_s)
+        self._quote(ladder, now_ns)
+        self._take(ladder, now_ns, dt_s)
+
+    def _elapsed_s(self, last_ns: int, now_ns: int) -> float:
+        if not last_ns:
+            return self.settings.step_ms / 1000
+        # A process that was stopped must not make up for it with one huge move.
+        return min((now_ns - last_ns) / NS, 0.5)
 
     def shock(self, base: str, bps: float) -> None:
         """Move the latent price of one underlying at once."""

@@ -131,6 +131,8 @@ class PlayedBook:
 class Playback:
     """A `Source`: `step(now_ns)` plays what is due. `is_done` when every recording is at its end."""
 
+    interval_ns = 5_000_000
+
     def __init__(
         self, recordings: Sequence[Recording], cores: Mapping[str, Any], speed: float = 1.0, *, trades: bool = True
     ) -> None:

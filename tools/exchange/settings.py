@@ -113,6 +113,7 @@ class ExchangeSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True,
     playback_speed: float = 1.0
     control_token: str = "local-control"
     faults: list[str] = []
+    bybit_limit_factor: float = 1.0  # request limits of the account's tier: 1 is the lowest, VIP 2 has 4
     double_filled: float = 0.02  # Bybit: share of fills whose order says Filled twice
     synthetic: MarketSettings = msgspec.field(default_factory=MarketSettings)
     latency: LatencySettings = LatencySettings()

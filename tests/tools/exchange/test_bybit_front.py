@@ -386,7 +386,7 @@ def test_linear_ticker_sends_only_what_changed_after_the_first(desk: Desk) -> No
 def test_service_restart_is_a_snapshot_with_u_one(desk: Desk) -> None:
     conn = desk.open("/v5/public/linear", 1)
     desk.say(conn, {"op": "subscribe", "args": ["orderbook.50.BTCUSDT"]})
-    desk.front.public["linear"].restart_service(desk.listing(), desk.now_ns)
+    desk.front.restart_books(desk.listing(), desk.now_ns)
     frame = desk.sent[conn][-1]
     assert (frame["type"], frame["data"]["u"], len(frame["data"]["b"])) == ("snapshot", 1, 50)
 

@@ -26,7 +26,7 @@ from tools.exchange.bybit.rest import Call, Rest, Route
 from tools.exchange.bybit.trading import Trading
 from tools.exchange.core import ApiKey, VenueCore
 from tools.exchange.front import HttpAnswer, Outbox, Payload, Sink
-from tools.exchange.model import Event, Reason
+from tools.exchange.model import Event, Listing, Reason
 
 MS: Final = 1_000_000
 SECOND: Final = 1000 * MS
@@ -86,6 +86,11 @@ class BybitFront:
             streams.on_events(events)
         self.history.on_events(events)
         self.private.on_events(events)
+
+    def restart_books(self, listing: Listing, now_ns: int) -> None:
+        """What subscribers see when the service is restarted."""
+        self._now_ns = now_ns
+        self.public["spot" if listing.is_spot else "linear"].restart_service(listing, now_ns)
 
     def _clock_ns(self, now_ns: int) -> int:
         return now_ns + self.core.hooks.clock_skew_ns
