@@ -13,6 +13,7 @@ from connectors.bybit.connector import BybitConnector
 from engine.events import BookUpdate, VenueReady
 from engine.types import Market
 from engine.venue import Credentials, InstrumentSpec, VenueSettings
+from tests.connectors.bybit.bybit_rows import fine_row
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -260,3 +261,14 @@ def make_world() -> type[World]:
 @pytest.fixture
 def credentials() -> Credentials:
     return CREDENTIALS
+
+
+@pytest.fixture
+def wide() -> World:
+    """Live on many instruments whose grids hold every recorded number."""
+    symbols = ("BTCUSDT", "ETHUSDT", "APEXUSDT", "ICPUSDT", "XRPUSDT", "SOLUSDT")
+    specs = [InstrumentSpec(at, Market.LINEAR, name) for at, name in enumerate(symbols)]
+    specs += [InstrumentSpec(10 + at, Market.SPOT, name) for at, name in enumerate(symbols)]
+    world = World(credentials=CREDENTIALS, specs=specs)
+    world.answers["/v5/market/instruments-info"] = lambda target: {"list": [fine_row(target.rpartition("=")[2])]}
+    return world.go_live()

@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from connectors.bybit import endpoints, queries
+from connectors.bybit import endpoints
 from connectors.bybit.endpoints import PRIVATE, TRADE
 from engine.actions import (
     AmendOrder,
     PlaceOrder,
-    QueryBalances,
     QueryFills,
-    QueryOpenOrders,
     QueryOrder,
-    QueryPositions,
 )
 from engine.events import (
     Balance,
-    Balances,
     Fill,
-    Fills,
     FundingPaid,
-    OpenOrders,
     OrderReport,
     PositionReport,
-    Positions,
     VenueRefused,
 )
-from engine.ids import cl_ord_id, text_from_cl_ord_id
-from engine.types import ExecType, Market, OrdStatus, OrdType, Side, TimeInForce, Venue
-from engine.venue import InstrumentSpec
+from engine.types import ExecType, OrdStatus, OrdType, Side, TimeInForce, Venue
+from tests.connectors.bybit.bybit_rows import COIN, EXECUTION, FRAMES, ID, LINK, ORDER, recorded
 
 MS, SECOND = 1_000_000, 1_000_000_000
 UTC_MS = 1_763_800_000_000
 LINEAR, SPOT = 0, 1
-ID = cl_ord_id(1, 2, 3, 4)
-LINK = text_from_cl_ord_id(ID)
-FRAMES = "nautilus_trader/HEAD/crates/adapters/bybit/test_data"
-
-ORDER = {
-    "category": "linear", "symbol": "BTCUSDT", "orderId": "V1", "orderLinkId": LINK, "side": "Buy", "positionIdx": 0,
-    "orderType": "Limit", "timeInForce": "PostOnly", "orderStatus": "New", "cancelType": "UNKNOWN",
-    "rejectReason": "EC_NoError", "price": "25000", "qty": "0.010", "avgPrice": "", "leavesQty": "0.010",
-    "cumExecQty": "0", "updatedTime": "1763800000018", "tpslMode": "",
-}  # fmt: skip
-EXECUTION = {
-    "category": "linear", "symbol": "BTCUSDT", "orderId": "V1", "orderLinkId": LINK, "side": "Buy",
-    "orderPrice": "25000", "orderQty": "0.010", "leavesQty": "0.006", "orderType": "Limit", "execId": "E1",
-    "execPrice": "25000", "execQty": "0.004", "execValue": "100", "execFee": "0.02", "feeCurrency": "USDT",
-    "feeRate": "0.0002", "execType": "Trade", "isMaker": True, "execTime": "1763800000018", "seq": 5, "extraFees": [],
-}  # fmt: skip
 
 
 def stream(world: Any, topic: str, *rows: Any) -> list[Any]:
@@ -296,12 +271,6 @@ def test_hedge_mode_switched_on_by_hand_refuses_the_venue_once(live: Any) -> Non
     assert stream(live, "position", {**row, "positionIdx": 2}) == []
 
 
-COIN = {
-    "coin": "USDT", "equity": "1000", "usdValue": "999", "walletBalance": "1000", "locked": "100", "spotBorrow": "0",
-    "totalPositionIM": "30", "totalOrderIM": "20", "bonus": "5",
-}  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("mode", "account_usd", "fields", "available"),
     [
@@ -322,177 +291,7 @@ def test_available_balance(live: Any, mode: str, account_usd: str, fields: dict[
     assert event == Balance(live.now_ns, Venue.BYBIT, "USDT", 1_000 * 10**8, available * 10**8, UTC_MS * MS)
 
 
-# --- questions --------------------------------------------------------------------------------------------------------
-
-
-def ask_order(world: Any, order_id: str = "") -> list[Any]:
-    world.connector.get_order(QueryOrder(Venue.BYBIT, LINEAR, ID, order_id), world.now_ns)
-    while world.answer_requests():
-        pass
-    return world.take()
-
-
-def test_order_is_looked_for_among_open_ones_first(live: Any) -> None:
-    live.answers[endpoints.OPEN_ORDERS] = lambda target: {
-        "list": [ORDER] if f"category=linear&symbol=BTCUSDT&orderLinkId={LINK}" in target else []
-    }
-    (event,) = ask_order(live)
-    assert (event.exec_type, event.ord_status, event.order_id) == (ExecType.STATUS, OrdStatus.NEW, "V1")
-
-
-def test_order_is_looked_for_in_the_history_then(live: Any) -> None:
-    live.answers[endpoints.OPEN_ORDERS] = {"list": []}
-    live.answers[endpoints.ORDER_HISTORY] = {
-        "list": [{**ORDER, "orderStatus": "Cancelled", "rejectReason": "EC_PostOnlyWillTakeLiquidity"}]
-    }
-    (event,) = ask_order(live, "V1")
-    assert (event.exec_type, event.ord_status) == (ExecType.STATUS, OrdStatus.REJECTED)
-
-
-def test_order_that_is_nowhere_is_not_found(live: Any) -> None:
-    live.answers[endpoints.OPEN_ORDERS] = {"list": [{**ORDER, "orderLinkId": "other"}]}
-    live.answers[endpoints.ORDER_HISTORY] = {"list": []}
-    (event,) = ask_order(live)
-    assert (event.exec_type, event.cl_ord_id) == (ExecType.NOT_FOUND, ID)
-
-
-def test_question_without_an_answer_is_no_evidence(live: Any) -> None:
-    live.answers[endpoints.OPEN_ORDERS] = 502
-    live.connector.get_order(QueryOrder(Venue.BYBIT, LINEAR, ID, ""), live.now_ns)
-    for _ in range(60):
-        live.answer_requests()
-        live.tick()
-    (event,) = live.of(OrderReport)
-    assert event.exec_type is ExecType.OUTCOME_UNKNOWN
-
-
-def test_open_orders_of_both_categories_and_all_pages_are_one_answer(live: Any) -> None:
-    asked: list[str] = []
-
-    def answer(target: str) -> dict[str, Any]:
-        asked.append(target.partition("?")[2])
-        if "category=spot" in target:
-            return {"list": [{**ORDER, "category": "spot", "orderId": "S1", "orderLinkId": "x"}]}
-        page = 2 if "cursor=" in target else 1
-        row = {**ORDER, "orderId": f"L{page}"}
-        del row["category"]
-        return {"list": [row], "nextPageCursor": "a%3A1%2C2" if page == 1 else "", "category": "linear"}
-
-    live.answers[endpoints.OPEN_ORDERS] = answer
-    live.connector.get_open_orders(QueryOpenOrders(Venue.BYBIT, 9), live.now_ns)
-    while live.answer_requests():
-        pass
-    (event,) = live.take()
-    assert isinstance(event, OpenOrders)
-    assert (event.request_id, event.is_ok) == (9, True)
-    assert [(one.order_id, one.instrument, one.exec_type) for one in event.orders] == [
-        ("L1", LINEAR, ExecType.STATUS), ("S1", SPOT, ExecType.STATUS), ("L2", LINEAR, ExecType.STATUS),
-    ]  # fmt: skip
-    assert asked == [
-        "category=linear&settleCoin=USDT&openOnly=0&limit=50",
-        "category=spot&openOnly=0&limit=50",
-        "category=linear&settleCoin=USDT&openOnly=0&limit=50&cursor=a%3A1%2C2",
-    ]
-
-
-def test_partial_answer_is_not_called_complete(live: Any) -> None:
-    live.answers[endpoints.OPEN_ORDERS] = lambda target: 500 if "spot" in target else {"list": [ORDER]}
-    live.connector.get_open_orders(QueryOpenOrders(Venue.BYBIT, 9), live.now_ns)
-    for _ in range(100):
-        live.answer_requests()
-        live.tick()
-    (event,) = live.of(OpenOrders)
-    assert not event.is_ok
-
-
-def test_fills_are_fetched_with_overlap_in_windows_and_told_oldest_first(live: Any) -> None:
-    rows = [{**EXECUTION, "execId": f"E{at}", "execTime": str(UTC_MS + at), "seq": at} for at in (3, 1, 2)]
-    targets: list[str] = []
-
-    def answer(target: str) -> dict[str, Any]:
-        targets.append(target)
-        return {"list": rows if len(targets) == 1 else []}
-
-    live.answers[endpoints.EXECUTIONS] = answer
-    since = UTC_MS - 8 * 86_400_000
-    live.connector.get_fills(QueryFills(Venue.BYBIT, 3, LINEAR, since * MS), live.now_ns)
-    live.answer_requests()
-    (event,) = live.take()
-    assert isinstance(event, Fills)
-    assert [fill.exec_id for fill in event.fills] == ["E1", "E2", "E3"]
-    assert len(targets) == 2
-    assert f"startTime={since - 10_000}&" in targets[0]
-
-
-def test_windows_cover_the_whole_span_without_a_hole() -> None:
-    now = UTC_MS
-    windows = queries.fill_windows(now - 40 * 86_400_000, now)
-    assert windows[0][0] == now - 40 * 86_400_000 - 10_000
-    assert windows[-1][1] >= now
-    assert all(last - first <= 7 * 86_400_000 for first, last in windows)
-    assert all(after[0] == before[1] + 1 for before, after in itertools.pairwise(windows))
-    assert len(queries.fill_windows(0, now)) == 1
-
-
-def test_balances_and_positions_are_asked_as_the_venue_wants(live: Any) -> None:
-    live.answers[endpoints.WALLET] = {"list": [{"totalAvailableBalance": "5000", "coin": [COIN]}]}
-    live.answers[endpoints.POSITIONS] = {
-        "list": [{"symbol": "BTCUSDT", "positionIdx": 0, "side": "Sell", "size": "0.002", "updatedTime": "9"}]
-    }
-    live.connector.get_balance(QueryBalances(Venue.BYBIT, 4), live.now_ns)
-    live.connector.get_positions(QueryPositions(Venue.BYBIT, 5), live.now_ns)
-    targets = [one[2] for one in live.wire.requests]
-    assert targets == [
-        "/v5/account/wallet-balance?accountType=UNIFIED",
-        "/v5/position/list?category=linear&settleCoin=USDT&limit=200",
-    ]
-    live.answer_requests()
-    assert live.take() == [
-        Balances(
-            live.now_ns, Venue.BYBIT, 4,
-            (Balance(live.now_ns, Venue.BYBIT, "USDT", 1_000 * 10**8, 900 * 10**8, UTC_MS * MS),),
-        ),
-        Positions(live.now_ns, Venue.BYBIT, 5, (PositionReport(live.now_ns, Venue.BYBIT, LINEAR, -2, 9 * MS),)),
-    ]  # fmt: skip
-
-
-def test_questions_without_credentials_are_answered_with_no(make_world: Any) -> None:
-    world = make_world().go_live()
-    world.connector.get_balance(QueryBalances(Venue.BYBIT, 4), world.now_ns)
-    world.connector.get_open_orders(QueryOpenOrders(Venue.BYBIT, 5), world.now_ns)
-    world.connector.get_order(QueryOrder(Venue.BYBIT, LINEAR, ID, ""), world.now_ns)
-    balances, orders, order = world.take()
-    assert (balances.is_ok, orders.is_ok, order.exec_type) == (False, False, ExecType.OUTCOME_UNKNOWN)
-
-
 # --- recorded frames --------------------------------------------------------------------------------------------------
-
-
-def recorded(captures: Path, name: str) -> dict[str, Any]:
-    return orjson.loads((captures / FRAMES / name).read_bytes())
-
-
-def fine_row(symbol: str) -> dict[str, Any]:
-    """An instrument so fine that every recorded number lies on its grid."""
-    return {
-        "symbol": symbol, "contractType": "LinearPerpetual", "status": "Trading",
-        "baseCoin": symbol.removesuffix("USDT"), "quoteCoin": "USDT", "settleCoin": "USDT",
-        "priceFilter": {"tickSize": "0.00001"},
-        "lotSizeFilter": {
-            "maxOrderQty": "1190", "minOrderQty": "0.001", "qtyStep": "0.001", "basePrecision": "0.0001",
-            "minOrderAmt": "5", "maxLimitOrderQty": "83",
-        },
-    }  # fmt: skip
-
-
-@pytest.fixture
-def wide(make_world: Any, credentials: Any) -> Any:
-    symbols = ("BTCUSDT", "ETHUSDT", "APEXUSDT", "ICPUSDT", "XRPUSDT", "SOLUSDT")
-    specs = [InstrumentSpec(at, Market.LINEAR, name) for at, name in enumerate(symbols)]
-    specs += [InstrumentSpec(10 + at, Market.SPOT, name) for at, name in enumerate(symbols)]
-    world = make_world(credentials=credentials, specs=specs)
-    world.answers["/v5/market/instruments-info"] = lambda target: {"list": [fine_row(target.rpartition("=")[2])]}
-    return world.go_live()
 
 
 @pytest.mark.parametrize(
@@ -523,30 +322,6 @@ def test_recorded_partial_reject_is_a_cancel(captures: Path, wide: Any) -> None:
     wide.frame(PRIVATE, recorded(captures, "ws_account_order_partially_filled_rejected.json"))
     (event,) = wide.of(OrderReport)
     assert (event.ord_status, event.order_qty_lots, event.cum_qty_lots) == (OrdStatus.CANCELED, 1_000_000, 500_000)
-
-
-def test_recorded_rest_answers_are_understood(captures: Path, wide: Any) -> None:
-    for path, name in (
-        (endpoints.OPEN_ORDERS, "http_get_orders_realtime.json"),
-        (endpoints.WALLET, "http_get_wallet_balance.json"),
-        (endpoints.POSITIONS, "http_get_positions.json"),
-        (endpoints.EXECUTIONS, "http_get_executions.json"),
-    ):
-        answer = recorded(captures, name)
-        answer["result"]["nextPageCursor"] = ""
-        wide.answers[path] = answer
-    wide.connector.get_open_orders(QueryOpenOrders(Venue.BYBIT, 1), wide.now_ns)
-    wide.connector.get_balance(QueryBalances(Venue.BYBIT, 2), wide.now_ns)
-    wide.connector.get_positions(QueryPositions(Venue.BYBIT, 3), wide.now_ns)
-    wide.connector.get_fills(QueryFills(Venue.BYBIT, 4, 0, UTC_MS * MS), wide.now_ns)
-    while wide.answer_requests():
-        pass
-    orders, balances, positions, fills = wide.take()
-    assert all(event.is_ok for event in (orders, balances, positions, fills))
-    assert [one.order_id for one in orders.orders] == ["open-order-1", "open-order-2"] * 2
-    assert {one.asset: one.total_atoms for one in balances.balances} == {"BTC": 0, "USDT": 100_050_000_000, "ETH": 0}
-    assert [one.qty_lots for one in positions.positions] == [500, -5_000, 0]
-    assert [(one.qty_lots, one.fee_atoms) for one in fills.fills] == [(100, 1_500_000), (500, 90_000_000)]
 
 
 WRONG = (None, "", "x", "-1", "1e400", "NaN", 7, -1, 1.5, [], {}, True, "9" * 40)

@@ -427,7 +427,7 @@ def test_moving_market_with_losses_ends_in_equal_books_and_positions(seed: int) 
     net.connector.start(net.now_ns)
     net.run(SECOND)
     seen: dict[str, Fill] = {}
-    for at in range(60):
+    for at in range(30):
         net.run(200 * MS)
         book = net.connector.books[LINEAR]
         if book.is_valid and net.connector._is_ready:
