@@ -97,7 +97,7 @@ def check_orders() -> None:
     arguments = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT_MAKER"}
     refused(-2010, REST.new_order, **arguments, quantity=0.002, price=round(price * 1.06, 2))
     refused(-1106, REST.new_order, **arguments, quantity=0.002, price=price, timeInForce="GTC")
-    refused(-1013, REST.new_order, **arguments, quantity=0.002, price=price + 0.001)
+    refused(-1013, REST.new_order, **arguments, quantity=0.002, price=f"{price:.2f}1")
     refused(-1111, REST.new_order, **arguments, quantity="0.0020000001", price=price)
 
 

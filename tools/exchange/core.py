@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from engine.types import InstrumentState, Market, OrdStatus, OrdType, Side, TimeInForce
 from tools.exchange.account import Account
@@ -34,6 +35,8 @@ from tools.exchange.model import (
     Reason,
     Refused,
 )
+
+FOREVER: Final = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -62,6 +65,7 @@ class VenueCore(Lifecycle):
     ) -> None:
         super().__init__(list(listings), policies, first_order_id)
         self.name = name
+        self.next_expiry_ns = FOREVER
         self.keys: dict[str, ApiKey] = {}
         self.deposits: dict[tuple[Market, str], int] = {}  # net, for `check`
         self._by_symbol = {(listing.market, listing.symbol): listing for listing in self.listings}
@@ -125,6 +129,8 @@ class VenueCore(Lifecycle):
         lock = 0 if account.unlimited else funds_needed(account, book, new, qty)
         self.begin(now_ns)
         order = self._make_order(account, new, qty)
+        if order.expire_ns:
+            self.next_expiry_ns = min(self.next_expiry_ns, order.expire_ns)
         self._open(account, order, lock)
         if ends is not Reason.NONE:
             self._close(order, OrdStatus.EXPIRED, ends, OrderChange.EXPIRED)
@@ -341,8 +347,13 @@ class VenueCore(Lifecycle):
 
     def expire_due(self, now_ns: int) -> None:
         """End the GTD orders whose time has come."""
+        if now_ns < self.next_expiry_ns:
+            return
+        self.next_expiry_ns = FOREVER
         for account in self.accounts.values():
             due = [order for order in account.open.values() if 0 < order.expire_ns <= now_ns]
+            later = [order.expire_ns for order in account.open.values() if order.expire_ns > now_ns]
+            self.next_expiry_ns = min([self.next_expiry_ns, *later])
             for order in due:
                 self.begin(now_ns)
                 self._unrest(order)

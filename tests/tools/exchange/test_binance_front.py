@@ -680,6 +680,53 @@ def test_delayed_answer_comes_after_its_events_and_in_time(rig: Rig) -> None:
     assert rig.got(conn)[-1]["status"] == 200
 
 
+def test_private_event_hooks_drop_double_and_delay(rig: Rig) -> None:
+    key = rig.ok("POST", "/fapi/v1/listenKey", signs=False)["listenKey"]
+    conn = rig.open(f"/private/ws/{key}")
+    order = query_of(symbol="BTCUSDT", side="SELL", type="MARKET", quantity="0.010")
+    hooks = rig.core.hooks
+    hooks.drop_private, hooks.duplicate_fills, hooks.late_fill_ns = 1, 1, 50 * MS
+    rig.ok("POST", "/fapi/v1/order", order)  # NEW is lost
+    assert [event["e"] for event in rig.got(conn)] == ["TRADE_LITE", "ACCOUNT_UPDATE"]
+    rig.pass_time(50 * MS)
+    assert [event["e"] for event in rig.got(conn)[2:]] == ["ORDER_TRADE_UPDATE"] * 2
+    assert rig.got(conn)[2] == rig.got(conn)[3]
+    hooks.private_stalled = True
+    rig.ok("POST", "/fapi/v1/order", order)
+    rig.pass_time(SECOND)
+    assert len(rig.got(conn)) == 4
+
+
+def test_public_event_hooks_make_gaps_repeats_and_silence(rig: Rig) -> None:
+    conn, listing = rig.open("/ws/btcusdt@depth@100ms"), rig.listing(Market.SPOT)
+    mid = listing.ticks("64000")
+
+    def change(qty: int) -> None:
+        rig.core.house_level(listing, Side.BUY, mid - 3, qty, rig.now_ns)
+        rig.pass_time(100 * MS)
+
+    change(1)
+    rig.core.hooks.drop_book_events = 1
+    change(2)
+    rig.core.hooks.duplicate_book_events = 1
+    change(3)
+    first, second, third = rig.got(conn)
+    assert second == third and second["U"] == first["u"] + 2
+    rig.core.hooks.stalled_streams.add("BTCUSDT")
+    change(4)
+    assert len(rig.got(conn)) == 3
+
+
+def test_good_till_date_ends_by_the_timer_alone(rig: Rig) -> None:
+    till = rig.stamp() + 700_000
+    order = {**LIMIT, "timeInForce": "GTD", "price": "60000", "goodTillDate": str(till)}
+    rig.ok("POST", "/fapi/v1/order", query_of(**order))
+    assert rig.front.next_timer_ns() == till * MS
+    rig.pass_time(700 * SECOND)
+    assert rig.ok("GET", "/fapi/v1/openOrders") == []
+    assert rig.front.next_timer_ns() == 2**63 - 1
+
+
 def test_queries_lag_behind_the_engine_when_told_to(rig: Rig) -> None:
     rig.core.hooks.query_lag_ns = 2 * SECOND
     rig.ok("POST", "/api/v3/order", query_of(**LIMIT, price="60000", newClientOrderId="q"))

@@ -22,6 +22,7 @@ from tools.exchange.model import Fault, FaultKind
 
 NS: Final = 1_000_000_000
 ORDER_OPS: Final = ("place", "amend")
+ENTRY_OPS: Final = ("place", "amend", "cancel")
 EXECUTED: Final = (
     FaultKind.DROP_ANSWER,
     FaultKind.UNKNOWN_DONE,
@@ -92,7 +93,7 @@ class Dispatcher:
 
     def run(self, route: Route, request: Request, session_key: str = "") -> Outcome:
         """`session_key`: the key a WebSocket connection has logged on with, whose requests need no signature."""
-        outcome = Outcome(delay_ns=self.core.hooks.answer_delay_ns if route.is_order else 0)
+        outcome = Outcome(delay_ns=self.core.hooks.answer_delay_ns if route.fault_op in ENTRY_OPS else 0)
         outcome.events_first = self.core.hooks.events_first
         try:
             weight = self._enter(route, request)

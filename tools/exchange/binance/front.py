@@ -171,6 +171,7 @@ class BinanceFront:
             self.streams.next_due_ns(),
             self.users.next_expiry_ns(),
             self.usdm_orders.next_countdown_ns(),
+            self.core.next_expiry_ns,
         )
 
     # --- operations that need the front -----------------------------------------------------------------------------

@@ -204,7 +204,7 @@ class UserData:
 
     def _send_spot(self, subscription: SpotSubscription, event: dict[str, Any], now_ns: int) -> None:
         frame = orjson.dumps({"subscriptionId": subscription.subscription_id, "event": event})
-        self.outbox.send(subscription.conn_id, frame, now_ns, self.core.hooks.event_delay_ns)
+        self._emit([(subscription.conn_id, frame)], event.get("x") == "TRADE", now_ns)
 
     def _usdm_order(self, event: OrderEvent, now_ns: int, skew_ns: int) -> None:
         listen_key = self._listen_key(event.order.account_id)
@@ -263,8 +263,26 @@ class UserData:
 
     def _send_usdm(self, listen_key: ListenKey, event: dict[str, Any], now_ns: int) -> None:
         raw = orjson.dumps(event)
+        frames = []
         for conn_id, (wraps, names) in listen_key.conns.items():
             if names and event["e"] not in names and event["e"] != "listenKeyExpired":
                 continue
-            frame = b'{"stream":"%b","data":%b}' % (listen_key.key.encode(), raw) if wraps else raw
-            self.outbox.send(conn_id, frame, now_ns, self.core.hooks.event_delay_ns)
+            frames.append((conn_id, b'{"stream":"%b","data":%b}' % (listen_key.key.encode(), raw) if wraps else raw))
+        is_fill = event["e"] == "ORDER_TRADE_UPDATE" and event["o"]["x"] == "TRADE"
+        self._emit(frames, is_fill, now_ns)
+
+    def _emit(self, frames: list[tuple[int, bytes]], is_fill: bool, now_ns: int) -> None:
+        # One event on its way to its listeners, past the faults that hit private events.
+        hooks = self.core.hooks
+        if hooks.private_stalled or not frames:
+            return
+        if hooks.drop_private > 0:
+            hooks.drop_private -= 1
+            return
+        copies = 1
+        if is_fill and hooks.duplicate_fills > 0:
+            hooks.duplicate_fills -= 1
+            copies = 2
+        delay_ns = hooks.event_delay_ns + (hooks.late_fill_ns if is_fill else 0)
+        for conn_id, frame in frames * copies:
+            self.outbox.send(conn_id, frame, now_ns, delay_ns)

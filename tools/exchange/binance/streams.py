@@ -169,6 +169,19 @@ class Streams:
     # --- payloads ---------------------------------------------------------------------------------------------------
 
     def _send(self, topic: Topic, row: dict[str, Any], now_ns: int) -> None:
+        hooks = self.core.hooks
+        if not hooks.stalled_streams.isdisjoint((topic.name, topic.listing.symbol, "*")):
+            return
+        if topic.kind == "depth":
+            if hooks.drop_book_events > 0:
+                hooks.drop_book_events -= 1
+                return
+            if hooks.duplicate_book_events > 0:
+                hooks.duplicate_book_events -= 1
+                self._frame(topic, row, now_ns)
+        self._frame(topic, row, now_ns)
+
+    def _frame(self, topic: Topic, row: dict[str, Any], now_ns: int) -> None:
         raw = orjson.dumps(row)
         wrapped = b""
         if any(topic.conns.values()):
