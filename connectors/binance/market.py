@@ -150,27 +150,37 @@ class MarketData:
 
     def define(self, symbol: Symbol) -> Book:
         """Make the book of an instrument, or start it again after its grid changed."""
-        instrument = symbol.instrument
-        index = instrument.index
+        index = symbol.instrument.index
         book = self.books.get(index)
         if book is None:
             book = self.books[index] = Book()
             self.syncs[index] = BookSync(symbol, book)
+            self._register(self.syncs[index])
         else:
+            # A decoder knows one grid a symbol for good: another grid needs another decoder. The other books keep
+            # their place in their streams.
             book.clear()
             self.syncs[index].symbol = symbol
+            self.decoder = BinanceDecoder()
+            self.feed = Feed(self.decoder)
+            for sync in self.syncs.values():
+                self._register(sync)
+        self._updates.extend([None] * (index + 1 - len(self._updates)))
+        self._updates[index] = self.syncs[index].update
+        return book
+
+    def _register(self, sync: BookSync) -> None:
+        symbol = sync.symbol
+        index = symbol.instrument.index
         self.decoder.add_symbol(
-            instrument.symbol,
+            symbol.instrument.symbol,
             index,
             symbol.px_decimals,
             symbol.px_mantissa,
             symbol.qty_decimals,
             symbol.qty_mantissa,
         )
-        self.feed.add(index, self._rule, book)
-        self._updates.extend([None] * (index + 1 - len(self._updates)))
-        self._updates[index] = self.syncs[index].update
-        return book
+        self.feed.add(index, self._rule, sync.book)
 
     def open(self, now_ns: int) -> None:
         for pair in self.pairs:
