@@ -2,7 +2,7 @@
 
 One extension a module. `EXT_CHECKED=1` builds the checked variant (bounds, wraparound and overflow checks, C
 asserts, -O0) for the test suite; `EXT_PROFILE=release` optimises (-O2, the default is the quick development
-profile); `NATIVE=1` adds -march=native, never for wheels; `EXT_ANNOTATE=1` writes the annotated HTML;
+profile); `NATIVE=1` adds -march=native, never for wheels; `--annotate` writes the annotated HTML below build/;
 `EXT_ONLY=book,ring` builds just those modules.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -18,7 +19,9 @@ ROOT = Path(__file__).resolve().parent
 CHECKED = os.environ.get("EXT_CHECKED") == "1"
 RELEASE = os.environ.get("EXT_PROFILE", "dev") == "release"
 NATIVE = os.environ.get("NATIVE") == "1"
-ANNOTATE = os.environ.get("EXT_ANNOTATE") == "1"
+ANNOTATE = "--annotate" in sys.argv
+if ANNOTATE:
+    sys.argv.remove("--annotate")
 ONLY = {name for name in os.environ.get("EXT_ONLY", "").split(",") if name}
 JOBS = int(os.environ.get("EXT_JOBS", os.cpu_count() or 1))
 
@@ -55,7 +58,7 @@ def extensions() -> list[Extension]:
             [str(path.relative_to(ROOT))],
             include_dirs=["ext"],
             depends=headers,
-            extra_compile_args=["-std=gnu11", "-Wno-unused-function", "-Wno-unreachable-code", *compile_args()],
+            extra_compile_args=["-std=gnu11", "-Wno-unused", "-Wno-unreachable-code", *compile_args()],
         )
         for path in sorted((ROOT / "ext").glob("*.pyx"))
         if not ONLY or path.stem in ONLY

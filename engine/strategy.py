@@ -1,22 +1,26 @@
 """The interface of strategies. They see a portfolio, books and a router; never a connector, never the journal.
 
-A strategy is a pure state machine: the same calls in the same order must ask for the same orders. It may be written
-in Python or Cython; the face is the same.
+A strategy is a pure state machine: the same calls in the same order must ask for the same orders. It subclasses
+`Strategy(context, params)`, in Python or, with `from ext.strategy cimport Strategy`, in Cython; `params` is its own
+table of the configuration. All handlers are optional:
+
+`wants()` gives the instruments whose events it is called for (asked once all are defined), `on_start()`,
+`on_book(BookUpdate)`, `on_trade(TradePrint)`, `on_mark(MarkPrice)`, `on_order(Order)` after each change of an order of
+its own, `on_plan(LegPlan)` when a plan has ended, `on_timer(now_ns)` at least every 100 ms.
 """
 
 from __future__ import annotations
 
-from abc import ABC
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
-from engine.events import BookUpdate, MarkPrice, TradePrint
 from engine.instrument import Instrument
 from engine.types import Side, TimeInForce
+from ext.strategy import Strategy
+
+__all__ = ["Strategy", "StrategyContext"]
 
 if TYPE_CHECKING:
-    from engine.legs import LegPlan
-    from engine.orders import Order
     from engine.portfolio import PortfolioManager
     from engine.router import OrderRouter
     from ext import Book
@@ -57,29 +61,3 @@ class StrategyContext(Protocol):
 
     def is_open(self, instrument: int) -> bool:
         """May new orders go to this instrument's venue now?"""
-
-
-class Strategy(ABC):  # noqa: B024 - every handler is optional
-    """Base of strategies. `params` is the strategy's own table of the configuration."""
-
-    def __init__(self, context: StrategyContext, params: Mapping[str, Any]) -> None:
-        self.context = context
-        self.params = params
-
-    def wants(self) -> Sequence[int]:
-        """Instruments whose events this strategy is called for; asked once all instruments are defined."""
-        return list(self.context.instruments)
-
-    def on_start(self) -> None: ...
-
-    def on_book(self, update: BookUpdate) -> None: ...
-
-    def on_trade(self, trade: TradePrint) -> None: ...
-
-    def on_mark(self, mark: MarkPrice) -> None: ...
-
-    def on_order(self, order: Order) -> None: ...
-
-    def on_plan(self, plan: LegPlan) -> None: ...
-
-    def on_timer(self, now_ns: int) -> None: ...

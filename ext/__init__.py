@@ -18,5 +18,6 @@ from ext.stats import StatsReader as StatsReader
 
 # --- trading path (sign, throttle, gate, listener) ---
 from ext.sign import HmacSha256 as HmacSha256
+from ext.strategy import Strategy as Strategy
 from ext.throttle import Throttle as Throttle
 from ext.throttle import acquire_all as acquire_all

@@ -87,7 +87,7 @@ class CrossArbitrage(Strategy):
         if not self.skew_ppm:
             return 0
         portfolio = self.context.portfolio
-        stretch = portfolio.position_atoms(buy) - portfolio.position_atoms(sell)
+        stretch: int = portfolio.position_atoms(buy) - portfolio.position_atoms(sell)
         return self.skew_ppm * stretch // (2 * self.max_inventory_atoms)
 
     def on_plan(self, plan: LegPlan) -> None:
