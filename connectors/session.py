@@ -16,6 +16,7 @@ import msgspec
 
 from engine.types import ConnState
 from engine.venue import Wire
+from ext import acquire_all
 
 if TYPE_CHECKING:
     from ext import Throttle
@@ -436,7 +437,7 @@ class Outgoing:
     ) -> None:
         assert len(throttles) == len(weights), f"{len(throttles)} throttles, {len(weights)} weights"
         assert (expire is None) == (deadline_ns == 0), "a deadline and what happens at it come together"
-        self.priority = priority
+        self.priority = int(priority)  # an int is half as dear to hand to C as an IntEnum
         self.throttles = throttles
         self.weights = weights
         self.transmit = transmit
@@ -491,19 +492,19 @@ class Outbox:
                     item.expire(now_ns)
 
     def _try_send(self, item: Outgoing, now_ns: int, blocked: list[Throttle]) -> bool:
+        throttles, weights, priority = item.throttles, item.weights, item.priority
+        if blocked and any(throttle is one for throttle in throttles for one in blocked):
+            return False
         wait_ns = 0
-        for throttle, weight in zip(item.throttles, item.weights, strict=True):
-            if any(throttle is one for one in blocked):
-                return False
-            wait_ns = max(wait_ns, throttle.peek(weight, item.priority, now_ns))
+        for at, throttle in enumerate(throttles):
+            wait_ns = max(wait_ns, throttle.peek(weights[at], priority, now_ns))
         if wait_ns:
-            blocked.extend(item.throttles)
+            blocked.extend(throttles)
             self._wire.set_timer(now_ns + min(wait_ns, MINUTE))
             return False
         if not item.transmit(now_ns):
             return False
-        for throttle, weight in zip(item.throttles, item.weights, strict=True):
-            throttle.acquire(weight, item.priority, now_ns)
+        acquire_all(throttles, weights, priority, now_ns)
         return True
 
     def _expire(self, now_ns: int) -> None:

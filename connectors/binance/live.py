@@ -50,6 +50,7 @@ EXECS: dict[str, ExecType] = {
     "TRADE_PREVENTION": ExecType.EXPIRED,
 }
 
+_RESTING: Final = (TimeInForce.GTC, TimeInForce.GTD)
 _OPEN: Final = (OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED)
 
 _ANSWERS: dict[OrdStatus, ExecType] = {
@@ -108,6 +109,7 @@ class LiveOrder:
     """One order of ours that may be open."""
 
     __slots__ = (
+        "can_rest",
         "cl_ord_id",
         "instrument",
         "is_replacing",
@@ -135,10 +137,7 @@ class LiveOrder:
         self.leg = 0
         self.is_replacing = False  # a cancel-replace is under way: the end of this leg is not the end of the order
         self.replaced_ns = 0  # when it was asked for
-
-    @property
-    def can_rest(self) -> bool:
-        return self.ord_type is OrdType.LIMIT and self.tif in (TimeInForce.GTC, TimeInForce.GTD)
+        self.can_rest = self.ord_type is OrdType.LIMIT and self.tif in _RESTING
 
 
 class Live:

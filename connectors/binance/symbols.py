@@ -13,6 +13,7 @@ from typing import Any, Final
 from engine.instrument import Instrument, atoms_from_text
 from engine.types import NO_PX, InstrumentKind, InstrumentState, Market, Venue
 from engine.venue import InstrumentSpec
+from ext.fixed import text_from_units
 
 _STATES: dict[str, InstrumentState] = {
     "TRADING": InstrumentState.TRADING,
@@ -94,10 +95,14 @@ class Symbol:
         self.stp = STP_WANTED if STP_WANTED in allowed else row.get("defaultSelfTradePreventionMode", "NONE")
 
     def px_bytes(self, px_ticks: int) -> bytes:
-        return fixed_bytes(px_ticks * self.px_mantissa, self.px_decimals)
+        text = text_from_units(px_ticks, self.px_decimals, self.px_mantissa)
+        assert isinstance(text, bytes), f"{self.instrument.symbol}: price of {px_ticks} ticks does not fit: {text}"
+        return text
 
     def qty_bytes(self, qty_lots: int) -> bytes:
-        return fixed_bytes(qty_lots * self.qty_mantissa, self.qty_decimals)
+        text = text_from_units(qty_lots, self.qty_decimals, self.qty_mantissa)
+        assert isinstance(text, bytes), f"{self.instrument.symbol}: quantity of {qty_lots} lots does not fit: {text}"
+        return text
 
     def px(self, text: str) -> int:
         """Ticks, rounded to the nearest (a fill of a liquidation, or after a change of tick size, may be off the
@@ -122,14 +127,6 @@ class Symbol:
     def order_px(self, text: str) -> int:
         """Price of an order report; NO_PX for "0" (market orders)."""
         return self.px(text) or NO_PX
-
-
-def fixed_bytes(units: int, decimals: int) -> bytes:
-    """`units` * 10**-decimals as text with exactly that many decimals."""
-    if not decimals:
-        return b"%d" % units
-    whole, part = divmod(abs(units), 10**decimals)
-    return b"%s%d.%0*d" % (b"-" if units < 0 else b"", whole, decimals, part)
 
 
 def scaled(text: str, decimals: int) -> tuple[int, bool]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.binance.symbols import Symbol, UnknownSymbol, fixed_bytes, instrument_from_symbol, scaled
+from connectors.binance.symbols import Symbol, UnknownSymbol, instrument_from_symbol, scaled
 from engine.types import InstrumentKind, InstrumentState, Market
 from engine.venue import InstrumentSpec
 from tests.connectors.binance.binance_world import SPOT_INFO, USDM_INFO
@@ -64,10 +64,10 @@ def test_texts_of_prices_and_quantities_are_exact(units: int) -> None:
 
 
 @given(st.integers(min_value=-(10**12), max_value=10**12), st.integers(min_value=0, max_value=9))
-def test_fixed_text_and_back(units: int, decimals: int) -> None:
-    text = fixed_bytes(units, decimals).decode()
-    assert Decimal(text) == Decimal(units).scaleb(-decimals)
+def test_text_is_scaled_exactly(units: int, decimals: int) -> None:
+    text = format(Decimal(units).scaleb(-decimals), "f")
     assert scaled(text, decimals) == (units, True)
+    assert scaled(text, max(0, decimals - 1))[1] is (decimals == 0 or units % 10 == 0)
 
 
 def test_quantity_off_the_lot_is_never_rounded_and_price_off_the_tick_is() -> None:
