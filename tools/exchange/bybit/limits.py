@@ -39,6 +39,7 @@ PER_SECOND: Final[dict[str, int]] = {
     "account": 50,
     "config": 10,
 }
+RESET_AHEAD_NS: Final = 50 * MS
 IP_LIMIT: Final = 600
 IP_WINDOW_NS: Final = 5 * SECOND
 IP_BAN_NS: Final = 600 * SECOND
@@ -84,7 +85,8 @@ class Limits:
         while window and window[0] <= now_ns - SECOND:
             window.popleft()
         if len(window) + cost > limit:
-            reset_ns = (window[0] if window else now_ns) + SECOND
+            # Never so close that it has passed when the client reads it: pybit fails to sleep a negative time.
+            reset_ns = max((window[0] if window else now_ns) + SECOND, now_ns + RESET_AHEAD_NS)
             return Grant(False, limit, 0, -(-reset_ns // MS))
         window.extend([now_ns] * cost)
         return Grant(True, limit, limit - len(window), now_ns // MS)
