@@ -167,6 +167,8 @@ class OrderFlow:
                 return
             self._close(order, target, report.code, report.text)
             return
+        if order.status.is_terminal and not target.is_terminal:
+            self._reopen(order)
         self._learn_id(order, report, target)
         if target is OrdStatus.UNKNOWN and order.status is not OrdStatus.UNKNOWN:
             core.health[order.venue].on_outcome_unknown(core.now_ns)
@@ -179,6 +181,13 @@ class OrderFlow:
             if target in WORKING:
                 order.query_count = 0
         core.tell_order(order)
+
+    def _reopen(self, order: Order) -> None:
+        """It was called rejected and it lives: its exposure counts again before anything else happens."""
+        order.reserved_lots = order.qty_lots - order.cum_qty_lots
+        order.final = None
+        self.core.risk.reserve(order, self.core.instruments[order.instrument])
+        self.core.note_anomaly("reopened", order.cl_ord_id, order.text)
 
     def _learn_id(self, order: Order, report: OrderReport, target: OrdStatus | None = None) -> None:
         """The venue's id is evidence by itself: it goes into the ledger even when the status stays."""

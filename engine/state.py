@@ -6,6 +6,7 @@ with the records.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from engine.orders import Order
 from engine.portfolio import Holding, PortfolioManager, Position
 from engine.types import OrdStatus, Venue
 
+CLOSED_KEPT = 20_000
+"""Closed orders kept for late words about them; memory is bounded by construction."""
 FILL_IDS_KEPT = 50_000
 """Fill identities kept an instrument; far more than any venue's overlap of history can bring back."""
 
@@ -24,6 +27,7 @@ class State:
     def __init__(self) -> None:
         self.orders: dict[int, Order] = {}
         self.open_orders: dict[int, Order] = {}
+        self.closed: deque[int] = deque()
         self.by_order_id: dict[tuple[Venue, str], int] = {}
         self.fill_ids: dict[int, dict[str, None]] = {}
         self.last_fill_exch_ns: dict[int, int] = {}
@@ -83,9 +87,18 @@ class State:
     def _move(self, order: Order, status: OrdStatus) -> None:
         order.status = status
         if status.is_terminal:
-            self.open_orders.pop(order.cl_ord_id, None)
+            if self.open_orders.pop(order.cl_ord_id, None) is not None:
+                self._forget_oldest(order.cl_ord_id)
         else:
             self.open_orders[order.cl_ord_id] = order
+
+    def _forget_oldest(self, closed: int) -> None:
+        self.closed.append(closed)
+        if len(self.closed) > CLOSED_KEPT:
+            oldest = self.orders.get(self.closed.popleft())
+            if oldest is not None and not oldest.is_open:
+                del self.orders[oldest.cl_ord_id]
+                self.by_order_id.pop((oldest.venue, oldest.order_id), None)
 
     def _accepted(self, r: records.OrderAccepted) -> None:
         order = self.orders[r.cl_ord_id]

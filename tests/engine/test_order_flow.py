@@ -105,6 +105,16 @@ def test_order_thought_absent_lives_and_is_reserved_again_by_its_fill(desk: Any)
     assert reserved(desk) == (10, 0, 0)
 
 
+def test_rejected_order_that_lives_is_reserved_again(desk: Any) -> None:
+    ident = desk.place()
+    desk.report(ident, ExecType.REJECTED, OrdStatus.REJECTED)
+    assert reserved(desk) == (0, 0, 0)
+    desk.report(ident, ExecType.NEW, OrdStatus.NEW, 0)
+    assert desk.status(ident) is OrdStatus.NEW
+    assert reserved(desk) == (0, 10, 0)
+    assert desk.core.anomaly_counts == {"reopened": 1}
+
+
 def test_refused_cancel_makes_it_unknown_and_asks(desk: Any) -> None:
     ident = desk.place()
     desk.report(ident, ExecType.NEW, OrdStatus.NEW, 0)
