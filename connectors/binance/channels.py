@@ -235,4 +235,5 @@ class UserStreamRole(PrivateRole):
         return None
 
     def channel_ping(self, channel: int, now_ns: int) -> bytes:
-        return b'{"method":"LIST_SUBSCRIPTIONS","id":%d}' % self._ctx.next_id()
+        # Not LIST_SUBSCRIPTIONS, as market data asks: its answer names the listen key, and answers are journaled.
+        return b'{"method":"GET_PROPERTY","params":["combined"],"id":%d}' % self._ctx.next_id()
