@@ -16,7 +16,8 @@ cdef extern from "native/levels.h" nogil:
         char name[40]
     ctypedef struct tw_level_t:
         pass  # twin of level_t
-    bint levels_fast "tw_levels_fast"() noexcept
+    int levels_fast "tw_levels_fast"() noexcept
+    void fill_rows "tw_fill_rows"() noexcept
     uint64_t symbol_hash "tw_symbol_hash"(const char* p, Py_ssize_t n) noexcept
     bint symbol_is "tw_symbol_is"(const symbol_t* symbol, const char* p, Py_ssize_t n) noexcept
     # Text up to its closing quote (*next) to units >= 0: 0 or a refusal.
@@ -26,6 +27,13 @@ cdef extern from "native/levels.h" nogil:
         const char* p, const char* end, const grid_t* grid, const char** next, int64_t* units) noexcept
     int32_t levels_canonical "tw_levels_canonical"(
         const char** at, const char* end, const symbol_t* symbol, tw_level_t* out, int32_t room, int* closed) noexcept
+    int32_t levels_wide "tw_levels_wide"(
+        const char** at, const char* start, const char* end, const symbol_t* symbol, tw_level_t* out, int32_t room,
+        int* closed) noexcept
+    # Price and quantity by their closing quotes: 0 when quoted_units must decide.
+    int pair_wide "tw_pair_wide"(
+        const char* start, const char* px_end, Py_ssize_t px_length, const char* qty_end, Py_ssize_t qty_length,
+        const symbol_t* symbol, tw_level_t* out) noexcept
 
     const int64_t NS_PER_MS "TW_NS_PER_MS"
     const int64_t MAX_MS "TW_MAX_MS"  # the year 2255: its nanoseconds fit int64
@@ -44,7 +52,8 @@ cdef inline bint is_text(const text_t* text, const char* word, Py_ssize_t size) 
 
 
 cdef struct reading_t:
-    bint fast          # the processor has the 16-byte way
+    const char* start  # of the message
+    int fast           # 0: digit by digit, 1: 16 bytes at once, 2: price and quantity side by side
     # Quantities off the lot grid occur (old orders on Binance spot): rounded down and counted, or refused when strict.
     bint strict_qty
     uint64_t qty_rounded
@@ -75,6 +84,9 @@ cdef class Decoder:
     cdef symbol_t* find_slot(self, int32_t slot) noexcept nogil
     cdef int _grow(self) except -1
     cdef void _enter(self, int32_t number) noexcept
+    cdef int pair(
+        self, const text_t* px, const text_t* qty, const char* end, const symbol_t* symbol, level_t* out
+    ) noexcept nogil
     cdef const char* levels(
         self, const char* p, const char* end, const symbol_t* symbol, level_t* out, int32_t* count, int* refusal
     ) noexcept nogil

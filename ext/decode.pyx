@@ -23,6 +23,8 @@ KINDS: dict[int, str] = {
 }
 MAX_SYMBOL = 32
 
+fill_rows()
+
 
 cdef class Decoder:
     """Base of BinanceDecoder and BybitDecoder; decodes nothing itself."""
@@ -154,6 +156,18 @@ cdef class Decoder:
         counter[0] += 1
         return code
 
+    cdef int pair(
+        self, const text_t* px, const text_t* qty, const char* end, const symbol_t* symbol, level_t* out
+    ) noexcept nogil:
+        # A price and a quantity that were found as texts. Returns 0 or a refusal.
+        cdef int code
+        if self.how.fast == 2 and pair_wide(
+            self.how.start, px.p + px.n, px.n, qty.p + qty.n, qty.n, symbol, <tw_level_t*>out
+        ):
+            return 0
+        code = px_of(&self.how, px.p, end, &symbol.px, &out.px_ticks)
+        return code if code != 0 else qty_of(&self.how, qty.p, end, &symbol.qty, &out.qty_lots)
+
     cdef const char* levels(
         self, const char* p, const char* end, const symbol_t* symbol, level_t* out, int32_t* count, int* refusal
     ) noexcept nogil:
@@ -165,6 +179,12 @@ cdef class Decoder:
         if p < end and p[0] == c"]":
             return p + 1
         while not closed:
+            if self.how.fast == 2:
+                count[0] += levels_wide(
+                    &p, self.how.start, end, symbol, <tw_level_t*>&out[count[0]], self.max_levels - count[0], &done
+                )
+                if done:
+                    return p
             if self.how.fast:
                 count[0] += levels_canonical(
                     &p, end, symbol, <tw_level_t*>&out[count[0]], self.max_levels - count[0], &done
@@ -288,9 +308,10 @@ cdef class Decoder:
                 found[name] = self.counts[code if code >= 0 else 15 - code]
         return found
 
-    def use_fast_path(self, wanted: bool) -> bool:
-        """Switch the 16-byte way on or off (tests, benchmarks). Returns whether it is on: the processor decides."""
-        self.how.fast = wanted and levels_fast()
+    def use_fast_path(self, wanted: int) -> int:
+        """Choose how numbers are read (tests, benchmarks): 0 digit by digit, 1 16 bytes at once (SSSE3), 2 price and
+        quantity side by side (AVX2). Returns what is used: the processor decides how much it can."""
+        self.how.fast = min(max(wanted, 0), levels_fast())
         return self.how.fast
 
 

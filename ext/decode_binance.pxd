@@ -23,7 +23,11 @@ cdef struct event_t:
     bint is_wrapped   # inside `data` of the combined form
     bint is_maker     # m: the buyer is the maker
     int refusal       # of an array of levels; counts only when the message is a book
+    int64_t send_ms
+    int64_t exch_ms
+    symbol_t* entry   # NULL: not known yet, or not registered
     text_t stream
+    # From here on not cleared for each message: read only where `seen` says so.
     text_t name       # e
     text_t symbol
     text_t bid        # b or bids
@@ -36,10 +40,7 @@ cdef struct event_t:
     int64_t last_seq
     int64_t prev_seq
     int64_t update_id
-    int64_t send_ms
-    int64_t exch_ms
     int64_t st
-    symbol_t* entry   # NULL: not known yet, or not registered
 
 
 @cython.final

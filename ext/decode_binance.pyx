@@ -10,8 +10,8 @@ cimport cython
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.string cimport memcmp, memset
 
-from ext.decode cimport MAX_MS, NS_PER_MS, is_text, px_of, qty_of, trade_t
-from ext.message cimport MSG_BBO, MSG_DEPTH_DELTA, MSG_DEPTH_SNAPSHOT, MSG_OTHER, MSG_TRADE
+from ext.decode cimport MAX_MS, NS_PER_MS, is_text
+from ext.message cimport MSG_BBO, MSG_DEPTH_DELTA, MSG_DEPTH_SNAPSHOT, MSG_OTHER, MSG_TRADE, level_t, trade_t
 from ext.scan cimport (
     MAX_MESSAGE,
     REFUSED_DUPLICATE_KEY,
@@ -139,6 +139,10 @@ cdef inline const key_t* key_of(const char* p, Py_ssize_t n) noexcept nogil:
     return &UNKNOWN
 
 
+cdef inline void clear(event_t* event) noexcept nogil:
+    memset(event, 0, span(<const char*>event, <const char*>&event.name))
+
+
 @cython.final
 cdef class BinanceDecoder(Decoder):
     """Decoder of one Binance market (spot or USD-M: the same symbol has another grid in each)."""
@@ -146,14 +150,14 @@ cdef class BinanceDecoder(Decoder):
     cdef int decode_c(self, const char* p, Py_ssize_t n) noexcept nogil:
         cdef event_t event
         cdef int code
-        memset(&event, 0, sizeof(event))
+        clear(&event)
         code = self.run(p, n, &event)
         return self.finish(code, event.entry)
 
     cdef int decode_snapshot_c(self, int32_t slot, const char* p, Py_ssize_t n) noexcept nogil:
         cdef event_t event
         cdef int code = REFUSED_SLOT
-        memset(&event, 0, sizeof(event))
+        clear(&event)
         event.is_answer = True
         event.entry = self.find_slot(slot)
         if event.entry != NULL:
@@ -163,6 +167,7 @@ cdef class BinanceDecoder(Decoder):
     cdef int run(self, const char* p, Py_ssize_t n, event_t* event) noexcept nogil:
         cdef const char* end = p + n
         cdef int refusal = 0
+        self.how.start = p
         self.reset()
         if n > MAX_MESSAGE:
             return REFUSED_TOO_LARGE
@@ -382,19 +387,16 @@ cdef class BinanceDecoder(Decoder):
         if event.entry == NULL:
             return MSG_BBO
         self.msg.slot = event.entry.slot
-        code = px_of(&self.how, event.bid.p, end, &event.entry.px, &self.msg.bids[0].px_ticks)
+        code = self.pair(&event.bid, &event.bid_qty, end, event.entry, &self.msg.bids[0])
         if code == 0:
-            code = qty_of(&self.how, event.bid_qty.p, end, &event.entry.qty, &self.msg.bids[0].qty_lots)
-        if code == 0:
-            code = px_of(&self.how, event.ask.p, end, &event.entry.px, &self.msg.asks[0].px_ticks)
-        if code == 0:
-            code = qty_of(&self.how, event.ask_qty.p, end, &event.entry.qty, &self.msg.asks[0].qty_lots)
+            code = self.pair(&event.ask, &event.ask_qty, end, event.entry, &self.msg.asks[0])
         self.msg.bid_count = 1
         self.msg.ask_count = 1
         return code if code != 0 else MSG_BBO
 
     cdef int trade(self, event_t* event, const char* end) noexcept nogil:
         cdef trade_t* out = self.msg.trades
+        cdef level_t level
         cdef int code = checked(event, NEED_TRADE, MAY_TRADE)
         if code != 0:
             return code
@@ -402,9 +404,9 @@ cdef class BinanceDecoder(Decoder):
         if event.entry == NULL:
             return MSG_TRADE
         self.msg.slot = event.entry.slot
-        code = px_of(&self.how, event.px.p, end, &event.entry.px, &out.px_ticks)
-        if code == 0:
-            code = qty_of(&self.how, event.qty.p, end, &event.entry.qty, &out.qty_lots)
+        code = self.pair(&event.px, &event.qty, end, event.entry, &level)
+        out.px_ticks = level.px_ticks
+        out.qty_lots = level.qty_lots
         out.exch_ts_ns = self.msg.exch_ts_ns
         out.side = -1 if event.is_maker else 1
         self.msg.trade_count = 1

@@ -159,6 +159,7 @@ cdef class BybitDecoder(Decoder):
     cdef int run(self, const char* p, Py_ssize_t n, int place, frame_t* frame) noexcept nogil:
         cdef const char* end = p + n
         cdef int refusal = 0
+        self.how.start = p
         self.reset()
         if n > MAX_MESSAGE:
             return REFUSED_TOO_LARGE

@@ -175,23 +175,46 @@ static inline unsigned char tw_short_key(const char *p) {
 #endif
 }
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define TW_SWAR 1
+/* High bit of every byte of p[0:8] - '0' that is no digit. */
+static inline uint64_t tw_no_digits(uint64_t less) {
+    return ((less + UINT64_C(0x7676767676767676)) | less) & UINT64_C(0x8080808080808080);
+}
+
+/* Eight digits, each less '0', the first in the lowest byte. */
+static inline uint64_t tw_eight(uint64_t less) {
+    less = less * 10 + (less >> 8);
+    return ((less & UINT64_C(0x000000FF000000FF)) * UINT64_C(0x000F424000000064) +
+            ((less >> 16) & UINT64_C(0x000000FF000000FF)) * UINT64_C(0x0000271000000001)) >>
+           32;
+}
+#else
+#define TW_SWAR 0
+#endif
+
 /* Whole number without sign that fits int64, not followed by a fraction or an exponent: the byte behind it.
    NULL for anything else, valid or not: the caller then skips it with tw_number_end or as another type. */
 static inline const char *tw_integer_end(const char *p, const char *end, int64_t *value) {
     const char *const start = p;
     uint64_t sum = 0;
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    if (end - p >= 8) {
-        uint64_t word = tw_load8(p) - UINT64_C(0x3030303030303030);
-        if (((word + UINT64_C(0x7676767676767676)) | word) & UINT64_C(0x8080808080808080))
-            goto tail;
-        word = word * 10 + (word >> 8);
-        sum = ((word & UINT64_C(0x000000FF000000FF)) * UINT64_C(0x000F424000000064) +
-               ((word >> 16) & UINT64_C(0x000000FF000000FF)) * UINT64_C(0x0000271000000001)) >>
-              32;
-        p += 8;
+#if TW_SWAR
+    /* Sequences and milliseconds have 10 to 15 digits: eight, then up to seven without a loop. */
+    if (end - p >= 16) {
+        static const uint64_t scale[8] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000};
+        uint64_t less = tw_load8(p) - UINT64_C(0x3030303030303030);
+        if (__builtin_expect(tw_no_digits(less) == 0, 1)) {
+            sum = tw_eight(less);
+            p += 8;
+            less = tw_load8(p) - UINT64_C(0x3030303030303030);
+            const uint64_t stops = tw_no_digits(less);
+            if (__builtin_expect(stops != 0, 1)) {
+                const int bits = __builtin_ctzll(stops) - 7; /* 0, 8 .. 56 */
+                sum = sum * scale[bits >> 3] + tw_eight(less << 8 << (56 - bits));
+                p += bits >> 3;
+            }
+        }
     }
-tail:
 #endif
     for (; p < end; p++) {
         unsigned digit = (unsigned char)*p - '0';

@@ -51,11 +51,11 @@ def named(code: int) -> str:
     return REFUSALS[code] if code < 0 else str(code)
 
 
-@pytest.fixture(params=[True, False], ids=["fast", "scalar"])
+@pytest.fixture(params=[2, 1, 0], ids=["pairs", "16-bytes", "scalar"])
 def decoder(request: pytest.FixtureRequest, grids: Any) -> Any:
     made = grids(**USDM).register(BinanceDecoder(max_levels=100))
     if made.use_fast_path(request.param) != request.param:
-        pytest.skip("this processor has no SSSE3")
+        pytest.skip("this processor has no AVX2 or no SSSE3")
     return made
 
 
@@ -82,14 +82,14 @@ def test_recorded_sample_is_decoded_as_json_and_decimal_say(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("way", [2, 1, 0])
 @pytest.mark.parametrize(("source", "symbols", "counts"), SOURCES, ids=[source for source, _, _ in SOURCES])
 def test_every_recorded_frame_is_decoded_as_json_and_decimal_say(
-    source: str, symbols: Any, counts: dict[str, int], fast: bool, recorded: Any, grids: Any, oracle: Any, told: Any
+    source: str, symbols: Any, counts: dict[str, int], way: int, recorded: Any, grids: Any, oracle: Any, told: Any
 ) -> None:
     known = grids(**symbols)
     decoder = known.register(BinanceDecoder())
-    decoder.use_fast_path(fast)
+    decoder.use_fast_path(way)
     books = [frame for frame in recorded(source) if frame.startswith(b'{"lastUpdateId"')]
     compare(decoder, [frame for frame in recorded(source) if frame not in books], oracle(known), told)
     for frame in books:

@@ -61,11 +61,11 @@ def named(code: int) -> str:
     return REFUSALS[code] if code < 0 else str(code)
 
 
-@pytest.fixture(params=[True, False], ids=["fast", "scalar"])
+@pytest.fixture(params=[2, 1, 0], ids=["pairs", "16-bytes", "scalar"])
 def decoder(request: pytest.FixtureRequest, grids: Any) -> Any:
     made = grids(BTCUSDT=("0.10", "0.001")).register(BybitDecoder(max_levels=100, max_trades=10))
     if made.use_fast_path(request.param) != request.param:
-        pytest.skip("this processor has no SSSE3")
+        pytest.skip("this processor has no AVX2 or no SSSE3")
     return made
 
 
@@ -80,14 +80,14 @@ def compare(decoder: Any, frames: list[bytes], judge: Any, told: Any) -> Counter
     return kinds
 
 
-@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("way", [2, 1, 0])
 @pytest.mark.parametrize(("source", "symbols", "counts"), SOURCES, ids=[source for source, _, _ in SOURCES])
 def test_every_recorded_frame_is_decoded_as_json_and_decimal_say(
-    source: str, symbols: Any, counts: dict[str, int], fast: bool, recorded: Any, grids: Any, oracle: Any, told: Any
+    source: str, symbols: Any, counts: dict[str, int], way: int, recorded: Any, grids: Any, oracle: Any, told: Any
 ) -> None:
     known = grids(**symbols)
     decoder = known.register(BybitDecoder())
-    decoder.use_fast_path(fast)
+    decoder.use_fast_path(way)
     kinds = compare(decoder, recorded(source), oracle(known), told)
     assert kinds[str(DELTA)] + kinds[str(SNAPSHOT)] > 20
     assert {name: decoder.counters.get(name, 0) for name in counts} == counts

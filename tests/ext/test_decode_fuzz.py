@@ -1,7 +1,7 @@
 """Damaged frames: every prefix and every changed byte ends in a named refusal, in MSG_OTHER, or in a message that
 Python's strict parser accepts too and that says exactly what json and Decimal say about it.
 
-Runs on both digit paths of the decoders, which must agree; matters most on the checked build, where a read outside
+Runs on all three digit paths of the decoders, which must agree; matters most on the checked build, where a read outside
 a bound or an overflow raises.
 """
 
