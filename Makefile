@@ -32,9 +32,10 @@ bench: $(STAMP)  ## measure against peers in one run and print ratios
 	@mkdir -p build && EXT_PROFILE=release flock build/.lock $(PY) setup.py -q build_ext --inplace --force
 	@$(PY) -m bench.run
 
+lint: export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 lint: $(STAMP)  ## ruff, cython-lint, mypy, stubtest
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/cython-lint ext
-	@$(VENV)/bin/mypy && $(VENV)/bin/python -m mypy.stubtest --allowlist tests/stubtest_allowlist.txt $$(ls ext/*.pyx | sed 's|/|.|;s|\.pyx||')
+	@ruff check . && ruff format --check . && cython-lint ext && mypy
+	@$(PY) -m mypy.stubtest --allowlist tests/stubtest_allowlist.txt $$(ls ext/*.pyx | sed 's|/|.|;s|\.pyx||')
 
 install: ## as root: virtual environment, program and unit below /opt/tickwright and /etc
 	@sh systemd/install.sh

@@ -1,3 +1,6 @@
+from typing import final
+
 from ext.decode import Decoder
 
+@final
 class BinanceDecoder(Decoder): ...

@@ -3,6 +3,7 @@
 from typing import Any, Protocol, Self
 
 from picows import WSListener
+from typing_extensions import disjoint_base
 
 FRAME_KIND: int
 
@@ -15,6 +16,7 @@ class _Handler(Protocol):
     def on_listener_error(self, channel: int, error: BaseException) -> None: ...
     def on_journal_error(self, channel: int, code: int) -> None: ...
 
+@disjoint_base
 class Listener(WSListener):
     """One client connection of one channel.
 

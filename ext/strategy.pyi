@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Strategy:
     @property
     def context(self) -> Any: ...
