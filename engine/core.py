@@ -126,6 +126,7 @@ class Core:
             events.FeeTier: self._on_fee_tier,
             events.ChannelState: self._on_channel,
             events.VenueReady: self._on_venue_ready,
+            events.VenueLost: self._on_venue_lost,
             events.VenueRefused: self._on_venue_refused,
             events.VenueNotice: self._on_venue_notice,
             events.ClockOffset: self._ignore,
@@ -358,6 +359,9 @@ class Core:
         """Everything is live, for the first time or again: look before trading."""
         self.close_gate(event.venue, "reconciling after a (re)connect")
         self.reconcilers[event.venue].start(is_urgent=True)
+
+    def _on_venue_lost(self, event: events.VenueLost) -> None:
+        self.close_gate(event.venue, event.reason)
 
     def _on_venue_refused(self, event: events.VenueRefused) -> None:
         self.health[event.venue].refusal = event.reason

@@ -83,6 +83,13 @@ class VenueReady(Event):
     venue: Venue
 
 
+class VenueLost(Event):
+    """A private stream, order entry or the clock is gone: nothing may be opened until the next VenueReady."""
+
+    venue: Venue
+    reason: str
+
+
 class VenueRefused(Event):
     """The connector will not trade this venue: key may withdraw, wrong environment, clock out of window.
 

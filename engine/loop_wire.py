@@ -32,6 +32,7 @@ UNACKED_TIMEOUT_MS = 10_000
 SO_BUSY_POLL = 46
 MAX_FRAME_BYTES = 16_777_216
 SIGNED = int(Stage.SIGNED)
+KEY_IN_URL = re.compile(r"[A-Za-z0-9]{32,}")
 
 # Its INFO lines carry addresses, and addresses may carry listen keys.
 logging.getLogger("picows").setLevel(logging.WARNING)
@@ -156,9 +157,8 @@ class LoopWire:
     async def _connect(self, channel: int, entry: _Channel, url: str, headers: dict[str, str]) -> None:
         self.connecting_count += 1
         guard = _Guard(self, channel, entry)
-        listener = Listener(
-            guard, channel, self._ring, redact=self._redact.get(channel, ()), max_message_bytes=MAX_FRAME_BYTES
-        )
+        redact = self._redact.get(channel, ()) + secrets_of(url)
+        listener = Listener(guard, channel, self._ring, redact=redact, max_message_bytes=MAX_FRAME_BYTES)
         guard.listener = listener
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -276,6 +276,11 @@ class LoopWire:
             entry.reason = entry.reason or "engine stopped"
             self._discard(channel, entry)
         self._channels.clear()
+
+
+def secrets_of(url: str) -> tuple[bytes, ...]:
+    """Keys that an address carries (listen keys): the venue may name them again in its frames."""
+    return tuple(found.encode() for found in KEY_IN_URL.findall(url))
 
 
 class _Guard:

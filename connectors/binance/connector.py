@@ -36,7 +36,7 @@ from engine.actions import (
     QueryOrder,
     QueryPositions,
 )
-from engine.events import BookInvalid, InstrumentDefined, OrderReport, VenueReady, VenueRefused
+from engine.events import BookInvalid, InstrumentDefined, OrderReport, VenueLost, VenueReady, VenueRefused
 from engine.types import ConnState, ExecType, Market, OrdStatus, Venue
 from engine.venue import Credentials, Emit, ExchangeConnector, InstrumentSpec, VenueSettings, Wire
 
@@ -180,6 +180,11 @@ class BinanceConnector(ExchangeConnector):
     def _on_clock_lost(self) -> None:
         self._is_ready = False  # VenueReady follows when the clock can be believed again
 
+    def _lose(self, reason: str, now_ns: int) -> None:
+        if self._is_ready:
+            self._is_ready = False
+            self._ctx.emit(VenueLost(now_ns, Venue.BINANCE, reason))
+
     def _maybe_ready(self, now_ns: int) -> None:
         is_timed = all(clock.is_measured for clock in self.clocks.values())
         if not self._is_ready and is_timed and all(role.pair.state is ConnState.UP for role in self._roles):
@@ -190,7 +195,7 @@ class BinanceConnector(ExchangeConnector):
         if state is ConnState.UP:
             self._maybe_ready(now_ns)
         else:
-            self._is_ready = False
+            self._lose("private stream or order entry lost", now_ns)
 
     def _on_doubt(self, now_ns: int) -> None:
         if self._is_ready and now_ns >= self._doubt_ns:

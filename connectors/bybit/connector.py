@@ -39,7 +39,7 @@ from engine.actions import (
     QueryPositions,
 )
 from engine.errors import CredentialError
-from engine.events import ChannelState, VenueReady, VenueRefused
+from engine.events import ChannelState, VenueLost, VenueReady, VenueRefused
 from engine.instrument import Instrument
 from engine.types import ConnState, Market, Venue
 from engine.venue import Credentials, Emit, ExchangeConnector, InstrumentSpec, VenueSettings, Wire
@@ -282,7 +282,7 @@ class BybitConnector(ExchangeConnector):
     def channel_changed(self, channel: int, state: ConnState, reason: str, now_ns: int) -> None:
         if state is ConnState.DOWN:
             if channel == PRIVATE:
-                self._is_ready = False
+                self._lose(f"private stream lost: {reason}", now_ns)
             elif channel == TRADE:
                 self.entry.on_down(now_ns)
             else:
@@ -294,6 +294,11 @@ class BybitConnector(ExchangeConnector):
             self.context.outbox.pump(now_ns)
         if state is not ConnState.CONNECTING:
             self._maybe_ready(now_ns)
+
+    def _lose(self, reason: str, now_ns: int) -> None:
+        if self._is_ready:
+            self._is_ready = False
+            self.context.emit(VenueLost(now_ns, Venue.BYBIT, reason))
 
     def _on_control(self, session: ChannelSession, message: Mapping[str, Any], now_ns: int) -> None:
         """Answers to log-in, subscriptions and pings: three dialects, one for each kind of socket."""

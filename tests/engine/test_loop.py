@@ -585,3 +585,12 @@ def test_commands_of_the_control_socket_reach_the_pipeline(tmp_path: Path) -> No
     ]
     assert [result["is_stopping"] for result in results] == [False, False, True]
     assert not path.exists()
+
+
+def test_key_in_an_address_is_a_secret_of_its_channel() -> None:
+    from engine.loop_wire import secrets_of
+
+    key = "57e2910b85192002b4d0689932bad3bfc9b6b8ffc5e45b491c9b2b3fb05648c9"
+    assert secrets_of(f"wss://host.example/private/ws/{key}") == (key.encode(),)
+    assert secrets_of(f"wss://host.example/private/ws?listenKey={key}&events=x") == (key.encode(),)
+    assert secrets_of("wss://stream.binance.com:443/stream?streams=btcusdt@depth@100ms") == ()
