@@ -14,6 +14,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping
