@@ -64,7 +64,8 @@ def instrument_differences(state: State, instrument: Instrument, known: dict[str
     if ours != (bought, sold):
         found.append(f"{instrument.name}: fills {ours[0]} bought {ours[1]} sold, exchange {bought} and {sold}")
     if instrument.kind is InstrumentKind.SPOT:
-        wallet = known["balances"].get("spot") or known["balances"]["unified"]
+        balances = known["balances"]
+        wallet = balances["spot"] if "spot" in balances else balances["unified"]
         row = wallet.get(instrument.base, {"free": "0", "locked": "0"})
         total = atoms_from_text(row["free"]) + atoms_from_text(row["locked"])
         holding = state.portfolio.holdings.get((instrument.venue, instrument.base))
