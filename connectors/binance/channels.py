@@ -8,6 +8,7 @@ General Info", "User Data Streams: Connect"; read 2026-11-22.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ PRIVATE_POLICY: Final = SessionPolicy(
 )
 
 
-class PrivateRole:
+class PrivateRole(ABC):
     """What both private sockets share: a pair, its reports, and events that are not understood."""
 
     def __init__(self, ctx: Context, side: MarketSide, policy: SessionPolicy, first: int, second: int) -> None:
@@ -91,17 +92,17 @@ class PrivateRole:
         if channel == self.pair.active.channel:
             self.pair.renew(now_ns)
 
-    def on_message(self, channel: int, message: Any, recv_ts_ns: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def on_message(self, channel: int, message: Any, recv_ts_ns: int) -> None: ...
 
-    def channel_url(self, channel: int) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def channel_url(self, channel: int) -> str: ...
 
-    def channel_login(self, channel: int, now_ns: int) -> bytes | None:
-        raise NotImplementedError
+    @abstractmethod
+    def channel_login(self, channel: int, now_ns: int) -> bytes | None: ...
 
-    def channel_ping(self, channel: int, now_ns: int) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def channel_ping(self, channel: int, now_ns: int) -> bytes: ...
 
     def channel_subscribe(self, channel: int, request_id: int, topics: Sequence[str], is_subscribe: bool) -> bytes:
         raise AssertionError(f"channel {channel} has no topics")
