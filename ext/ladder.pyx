@@ -119,30 +119,51 @@ cdef void find_edge(book_t* book, side_t* side, bint is_bid, int64_t from_px) no
     side.edge = px
 
 
-cdef inline int put(book_t* book, side_t* side, bint is_bid, int64_t px, int64_t qty) noexcept nogil:
-    cdef uint64_t slot
-    cdef int64_t old
-    if qty < 0:
-        book.bad_level_count += 1
-        return BOOK_OK
-    if not is_near(book, px):
-        return far_put(book, side, is_bid, px, qty)
-    slot = <uint64_t>px & book.mask
-    old = side.qty[slot]
-    side.qty[slot] = qty
-    if qty != 0:
-        if old == 0:
-            mark(side, slot)
-            side.near_count += 1
-            if (px > side.edge) if is_bid else (px < side.edge):
-                side.edge = px
-    elif old != 0:
-        # Deleting an absent level is normal: the snapshot is limited in depth.
-        unmark(side, slot)
-        side.near_count -= 1
-        if px == side.edge:
-            find_edge(book, side, is_bid, px)
-    return BOOK_OK
+cdef int apply_side(
+    book_t* book, side_t* side, bint is_bid, const level_t* levels, int32_t count
+) noexcept nogil:
+    # Whether a level comes, goes or stays is not to be foreseen, so the usual way has no branch on it: bit and count
+    # change by what the quantity says. Branches are for what is rare: outside the window, the first or last level of
+    # a word, at the best price or better.
+    cdef int64_t flip = 0 if is_bid else -1  # px ^ flip: the greater, the better, on either side
+    cdef int64_t edge = side.edge
+    cdef int32_t near_count = side.near_count
+    cdef int64_t px, qty
+    cdef uint64_t slot, old_word, word, has, had
+    cdef int32_t i
+    cdef int failed = BOOK_OK
+    for i in range(count):
+        px = levels[i].px_ticks
+        qty = levels[i].qty_lots
+        if qty < 0:
+            book.bad_level_count += 1
+            continue
+        if not is_near(book, px):
+            side.edge = edge
+            side.near_count = near_count
+            failed |= far_put(book, side, is_bid, px, qty)
+            edge = side.edge
+            continue
+        slot = <uint64_t>px & book.mask
+        has = qty != 0
+        had = side.qty[slot] != 0
+        side.qty[slot] = qty
+        old_word = side.words[slot >> 6]
+        word = old_word ^ ((has ^ had) << (slot & 63))
+        side.words[slot >> 6] = word
+        near_count += <int32_t>has - <int32_t>had
+        if (word == 0) != (old_word == 0):
+            side.summary[slot >> 12] ^= bit(slot >> 6)
+        if px ^ flip >= edge ^ flip:
+            if has:
+                edge = px
+            elif had:
+                side.near_count = near_count
+                find_edge(book, side, is_bid, px)
+                edge = side.edge
+    side.edge = edge
+    side.near_count = near_count
+    return failed
 
 
 cdef inline void publish(book_t* book, side_t* side) noexcept nogil:
@@ -307,14 +328,11 @@ cdef int book_apply(
 
     Errors: BOOK_NO_MEMORY; the book is then cleared and invalid. Cost: 5 to 10 ns a level in the window.
     """
-    cdef int32_t i
-    cdef int failed = BOOK_OK
+    cdef int failed
     if is_snapshot:
         start_snapshot(book, bids, bid_count, asks, ask_count)
-    for i in range(bid_count):
-        failed |= put(book, &book.bids, True, bids[i].px_ticks, bids[i].qty_lots)
-    for i in range(ask_count):
-        failed |= put(book, &book.asks, False, asks[i].px_ticks, asks[i].qty_lots)
+    failed = apply_side(book, &book.bids, True, bids, bid_count)
+    failed |= apply_side(book, &book.asks, False, asks, ask_count)
     publish(book, &book.bids)
     publish(book, &book.asks)
     failed |= recentre(book)
@@ -324,8 +342,10 @@ cdef int book_apply(
 
 
 cdef void trim_side(book_t* book, side_t* side, bint is_bid, int32_t max_depth) noexcept nogil:
+    cdef level_t worst
     cdef int64_t px
     cdef int64_t far_px
+    worst.qty_lots = 0
     while side.near_count + side.far_count > max_depth:
         px = INT64_MAX if is_bid else INT64_MIN
         if side.near_count != 0:
@@ -334,7 +354,8 @@ cdef void trim_side(book_t* book, side_t* side, bint is_bid, int32_t max_depth) 
             far_px = side.far[0].px_ticks if is_bid else side.far[side.far_count - 1].px_ticks
             if (far_px < px) if is_bid else (far_px > px):
                 px = far_px
-        put(book, side, is_bid, px, 0)
+        worst.px_ticks = px
+        apply_side(book, side, is_bid, &worst, 1)
 
 
 cdef void book_trim(book_t* book, int32_t max_depth) noexcept nogil:

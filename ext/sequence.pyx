@@ -299,6 +299,23 @@ cdef class Feed:
         """Take one frame of the stream. Returns an outcome (OUTCOMES), or the decoder's refusal (ext.scan.REFUSALS)."""
         return self.on_frame_c(payload, len(payload), recv_ts_ns)
 
+    def on_frames(self, list payloads not None, int64_t recv_ts_ns):
+        """Take many frames with no Python between them (benchmarks, bulk playback). Returns {outcome: how many}."""
+        cdef dict outcomes = {}
+        cdef bytes payload
+        cdef int outcome = OUTCOME_OTHER
+        cdef int last = OUTCOME_OTHER
+        cdef int64_t run = 0
+        for payload in payloads:
+            outcome = self.on_frame_c(payload, len(payload), recv_ts_ns)
+            if outcome != last:
+                outcomes[last] = outcomes.get(last, 0) + run
+                last = outcome
+                run = 0
+            run += 1
+        outcomes[last] = outcomes.get(last, 0) + run
+        return {outcome: count for outcome, count in outcomes.items() if count}
+
     def on_snapshot(self, int slot, bytes payload not None, int64_t recv_ts_ns):
         """Take a REST answer for `slot`; feed the buffered frames afterwards. Returns as on_frame."""
         cdef int kind
