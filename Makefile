@@ -30,7 +30,7 @@ test: build checked  ## all tests, on the fast and on the checked build
 
 bench: $(STAMP)  ## measure against peers in one run and print ratios
 	@mkdir -p build && EXT_PROFILE=release flock build/.lock $(PY) setup.py -q build_ext --inplace --force
-	@$(PY) -m bench.run
+	@EXT_PROFILE=release $(PY) -m bench.run
 
 lint: export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 lint: $(STAMP)  ## ruff, cython-lint, mypy, stubtest

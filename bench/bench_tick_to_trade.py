@@ -86,7 +86,7 @@ def measure(kinds: Sequence[str], repeats: int, warm_up: int, closed: int, paced
 
 
 def median_of(runs: Sequence[dict[str, Any]], phase: str, point: str) -> float:
-    return statistics.median(run[phase][point] for run in runs if run[phase]["count"])
+    return float(statistics.median(run[phase][point] for run in runs if run[phase]["count"]))
 
 
 def show(found: Found) -> None:
