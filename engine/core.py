@@ -342,6 +342,7 @@ class Core:
             for index in strategy.wants():
                 self.listeners.setdefault(index, []).append(strategy)
             strategy.on_start()
+        self._check_executions()  # a restart arms nothing
 
     def _on_instrument_state(self, event: events.InstrumentStateChanged) -> None:
         if event.instrument in self.instruments:

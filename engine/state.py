@@ -187,6 +187,8 @@ class State:
 
     def _killed(self, r: records.KillSwitch) -> None:
         self.is_killed = r.is_on
+        if not r.is_on:
+            self.executions.clear()  # a resume arms every strategy for max_executions more
 
     def _instrument(self, r: records.InstrumentNoted) -> None:
         self.portfolio.instruments[r.instrument.index] = r.instrument
