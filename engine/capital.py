@@ -30,8 +30,10 @@ class Capital:
 
     def plan_move(self, strategy: int, to_venue: Venue, need_atoms: int) -> tuple[Venue, int] | None:
         """The venue with most capital left that can give what is missing; None when none can."""
+        if (strategy, to_venue) not in self.allotted:
+            return None
         missing = need_atoms - self.free_atoms(strategy, to_venue)
-        if missing <= 0 or (strategy, to_venue) not in self.allotted:
+        if missing <= 0:
             return None
         others = [venue for at, venue in self.allotted if at == strategy and venue is not to_venue]
         best = max(others, key=lambda venue: self.free_atoms(strategy, venue), default=None)
