@@ -131,7 +131,10 @@ def config() -> EngineConfig:
     text = (ROOT / "config" / "demo.toml").read_text()
     head, _, rows = text.partition("[[instruments]]")
     tail = rows[rows.index("[[strategies]]") :]
-    row = '[[instruments]]\nvenue = "{}"\nmarket = "{}"\nsymbol = "BTCUSDT"\nmax_order_notional = "90000"\nmax_position = "0.3"\n'
+    row = (
+        '[[instruments]]\nvenue = "{}"\nmarket = "{}"\nsymbol = "BTCUSDT"\n'
+        'max_order_notional = "90000"\nmax_position = "0.3"\n'
+    )
     return parse_config(head + row.format("binance", "spot") + row.format("bybit", "linear") + tail)
 
 
