@@ -42,9 +42,10 @@ cdef enum:
     COUNTERS = 64
 
 
-cdef struct text_t:
-    const char* p  # first byte, behind the quote; of an array its bracket; NULL: absent
-    Py_ssize_t n
+cdef extern from "native/json.h" nogil:
+    ctypedef struct text_t "tw_text_t":
+        const char* p  # first byte, behind the quote; of an array its bracket; NULL: absent
+        Py_ssize_t n
 
 
 cdef inline bint is_text(const text_t* text, const char* word, Py_ssize_t size) noexcept nogil:
@@ -84,6 +85,9 @@ cdef class Decoder:
     cdef symbol_t* find_slot(self, int32_t slot) noexcept nogil
     cdef int _grow(self) except -1
     cdef void _enter(self, int32_t number) noexcept
+    cdef bint usual_pair(
+        self, const text_t* px, const text_t* qty, const symbol_t* symbol, level_t* out
+    ) noexcept nogil
     cdef int pair(
         self, const text_t* px, const text_t* qty, const char* end, const symbol_t* symbol, level_t* out
     ) noexcept nogil

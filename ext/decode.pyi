@@ -1,10 +1,16 @@
+from typing import Self
+
+from typing_extensions import disjoint_base
+
 KINDS: dict[int, str]
+REFUSALS: dict[int, str]
 MAX_SYMBOL: int
 
+@disjoint_base
 class Decoder:
     strict_qty: bool
 
-    def __init__(self, max_levels: int = 5000, max_trades: int = 2048) -> None: ...
+    def __new__(cls, max_levels: int = 5000, max_trades: int = 2048) -> Self: ...
     @property
     def max_levels(self) -> int: ...
     @property
@@ -41,4 +47,4 @@ class Decoder:
     def trades(self) -> list[tuple[int, int, int, int]]: ...
     @property
     def counters(self) -> dict[str, int]: ...
-    def use_fast_path(self, wanted: bool) -> bool: ...
+    def use_fast_path(self, wanted: int) -> int: ...

@@ -156,14 +156,18 @@ cdef class Decoder:
         counter[0] += 1
         return code
 
+    cdef bint usual_pair(
+        self, const text_t* px, const text_t* qty, const symbol_t* symbol, level_t* out
+    ) noexcept nogil:
+        # Both on the grid and short; needs AVX2. False: not so, or not sure.
+        return pair_wide(self.how.start, px.p + px.n, px.n, qty.p + qty.n, qty.n, symbol, <tw_level_t*>out)
+
     cdef int pair(
         self, const text_t* px, const text_t* qty, const char* end, const symbol_t* symbol, level_t* out
     ) noexcept nogil:
         # A price and a quantity that were found as texts. Returns 0 or a refusal.
         cdef int code
-        if self.how.fast == 2 and pair_wide(
-            self.how.start, px.p + px.n, px.n, qty.p + qty.n, qty.n, symbol, <tw_level_t*>out
-        ):
+        if self.how.fast == 2 and self.usual_pair(px, qty, symbol, out):
             return 0
         code = px_of(&self.how, px.p, end, &symbol.px, &out.px_ticks)
         return code if code != 0 else qty_of(&self.how, qty.p, end, &symbol.qty, &out.qty_lots)

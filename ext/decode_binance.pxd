@@ -43,8 +43,33 @@ cdef struct event_t:
     int64_t st
 
 
+cdef extern from "native/predict.h" nogil:
+    ctypedef struct ticker_t "tw_ticker_t":
+        text_t symbol
+        text_t bid
+        text_t bid_qty
+        text_t ask
+        text_t ask_qty
+        int64_t last_seq
+        int64_t exch_ms
+        int64_t send_ms
+    ctypedef struct head_t "tw_head_t":
+        text_t symbol
+        int64_t send_ms
+        int64_t exch_ms
+        int64_t first_seq
+        int64_t last_seq
+        int64_t prev_seq
+        bint has_exch
+        bint has_prev
+    const char* ticker_end "tw_ticker"(const char* p, const char* end, ticker_t* out) noexcept
+    const char* depth_head "tw_depth_head"(const char* p, const char* end, head_t* out) noexcept
+
+
 @cython.final
 cdef class BinanceDecoder(Decoder):
+    cdef bint usual_ticker(self, const char* p, const char* end) noexcept nogil
+    cdef const char* usual_head(self, const char* p, const char* end, event_t* event) noexcept nogil
     cdef const char* fields(
         self, const char* p, const char* end, bint nested, event_t* event, int* refusal
     ) noexcept nogil

@@ -14,6 +14,11 @@
 
 #define TW_MAX_NUMBER 64 /* the longest number token that is skipped; Python's own parser stops at 4300 digits */
 
+typedef struct {
+    const char *p; /* first byte, behind the quote; of an array its bracket; NULL: absent */
+    Py_ssize_t n;
+} tw_text_t;
+
 /* Bytes from `from` to `to`. Cython's overflow check of the checked build cannot subtract pointers. */
 static inline Py_ssize_t tw_span(const char *from, const char *to) {
     assert(from <= to);

@@ -31,6 +31,10 @@ WRITTEN = {
     "partial": b'{"stream":"btcusdt@depth5","data":{"lastUpdateId":160,"bids":[["0.01","10"]],"asks":[["0.02","1"]]}}',
     "spot_ticker": b'{"u":400900217,"s":"BTCUSDT","b":"25.35","B":"31.21","a":"25.36","A":"40.66"}',
     "usdm_ticker": b'{"e":"bookTicker","u":40,"E":15,"T":14,"s":"BTCUSDT","b":"25.35","B":"1","a":"25.36","A":"4"}',
+    "usdm_ticker_combined": b'{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":5123107839020,"s":"BTCUSDT",'
+    b'"b":"61800.20","B":"2.9","a":"61800.3","A":"0.5","T":1723161256313,"E":1723161256314}}',
+    "usdm_ticker_pair": b'{"e":"bookTicker","u":9007199254740993,"E":1763800000101,"T":1763800000100,"s":"BTCUSDT",'
+    b'"b":"25.35","B":"1","a":"25.36","A":"4","ps":"BTCUSDT","st":1}',
     "trade": b'{"e":"trade","E":16,"s":"BTCUSDT","t":5,"p":"0.01","q":"100","T":15,"m":true,"M":true}',
     "agg_trade": b'{"e":"aggTrade","E":16,"s":"BTCUSDT","a":5,"p":"0.01","q":"10","f":1,"l":2,"T":15,"m":false,"st":1}',
     "rest_book": b'{"lastUpdateId":27,"E":15,"T":14,"bids":[["4.00","431.00"]],"asks":[["4.01","12.00"],["5","1"]]}',
