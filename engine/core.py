@@ -98,6 +98,7 @@ class Core:
         self.risk = Risk(config, self.state.portfolio)
         self.capital = Capital(config, self.risk.gate, self.state.moved_atoms)
         self.health = {venue: VenueHealth(venue) for venue in config.venue_list()}
+        self._health_of: dict[int, VenueHealth] = {}  # of instruments that may be traded
         self.router = OrderRouter(self.health)
         self.legs = LegExecutor(self)
         self.flow = OrderFlow(self, config.engine.instance, epoch, config.engine.unknown_window_ms * 1_000_000)
@@ -171,9 +172,10 @@ class Core:
 
     def finish(self) -> None:
         """Called by the pipeline when the actions of an event have been carried out."""
-        for work in self._deferred:
-            work()
-        self._deferred.clear()
+        if self._deferred:
+            for work in self._deferred:
+                work()
+            self._deferred.clear()
 
     def next_request_id(self) -> int:
         self._request_counter += 1
@@ -200,13 +202,12 @@ class Core:
 
     def is_open(self, instrument: int, *, is_hedge: bool = False) -> bool:
         """May orders go to this instrument now? While stopping only hedges of plans under way may."""
-        definition = self.instruments.get(instrument)
+        health = self._health_of.get(instrument)
         return (
-            definition is not None
-            and self.config.engine.trading != "off"
+            health is not None
+            and health.is_gate_open
+            and self.now_ns >= health.blocked_until_ns
             and (is_hedge or not self.stop_deadline_ns)
-            and self.health[definition.venue].is_gate_open
-            and self.now_ns >= self.health[definition.venue].blocked_until_ns
         )
 
     def may_place(
@@ -319,6 +320,8 @@ class Core:
             self.health[instrument.venue].refusal = f"{instrument.name}: {why}"
             return
         self.instruments[instrument.index] = instrument
+        if self.config.engine.trading != "off":
+            self._health_of[instrument.index] = self.health[instrument.venue]
         settings = self.config.venues[instrument.venue.name.lower()]
         self.router.define(instrument, settings.taker_fee_ppm.get(instrument.market.name.lower(), 1_000))
         if known is None:
@@ -332,6 +335,7 @@ class Core:
         for order in list(self.state.open_orders.values()):
             if order.instrument == instrument.index:
                 order.reserved_lots = max(0, order.qty_lots - order.cum_qty_lots)
+                order.reserved_px_ticks = order.px_ticks
                 order.touched_ns = self.now_ns
                 self.risk.reserve(order, instrument)
                 self.book(records.OrderUnknown(order.cl_ord_id, "restart"))

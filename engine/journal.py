@@ -85,6 +85,7 @@ class Journal:
         self._rolled = 0  # segment that the last roll made
         self._roll_problem = ""
         self._thread: threading.Thread | None = None
+        self._keep_off_cpu: int | None = None
         self._end = _End(blocks.NO_HASH, 0, 0, 0, 0, 0)
         self._store: BlockStore
         self.ring: Ring
@@ -98,9 +99,11 @@ class Journal:
         segment_mib: int = DEFAULT_SEGMENT_MIB,
         sync_interval_ms: int = DEFAULT_SYNC_INTERVAL_MS,
         durability: str = "batch",
+        keep_off_cpu: int | None = None,
     ) -> Journal:
         """Open or create the journal, recover what the ring still holds, start the writer.
 
+        `keep_off_cpu`: the hot thread's CPU, where the writer must not run when there is another.
         Errors: JournalHeld when another process writes it; JournalError when it is corrupt, newer, or not writable.
         """
         assert durability in ("batch", "strict"), f"durability was {durability!r}"
@@ -116,6 +119,7 @@ class Journal:
             if isinstance(problem, (lmdb.Error, OSError)):
                 raise JournalError(f"{root}: {problem}; nothing was written") from problem
             raise
+        journal._keep_off_cpu = keep_off_cpu
         journal._thread = threading.Thread(target=journal._run, name="journal", daemon=True)
         journal._thread.start()
         return journal
@@ -316,6 +320,9 @@ class Journal:
 
     def _run(self) -> None:
         """The writer's thread: nearly all of it inside BlockStore.run, without the interpreter lock."""
+        others = os.sched_getaffinity(0) - {self._keep_off_cpu}
+        if self._keep_off_cpu is not None and others:
+            os.sched_setaffinity(0, others)
         try:
             while self._store.run() == stores.ROLL:
                 self._roll()

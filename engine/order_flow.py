@@ -185,6 +185,7 @@ class OrderFlow:
     def _reopen(self, order: Order) -> None:
         """It was called rejected and it lives: its exposure counts again before anything else happens."""
         order.reserved_lots = order.qty_lots - order.cum_qty_lots
+        order.reserved_px_ticks = order.px_ticks
         order.final = None
         self.core.risk.reserve(order, self.core.instruments[order.instrument])
         self.core.note_anomaly("reopened", order.cl_ord_id, order.text)

@@ -189,11 +189,19 @@ EXEC_INPUT: dict[ExecType, OrderInput] = {
 class Order:
     """One order of ours. `cum_qty_lots` counts applied fills; `venue_cum_lots` is what the venue says it is."""
 
-    __slots__ = (
-        "cl_ord_id", "cum_qty_lots", "final", "instrument", "is_hedge", "last_query_ns", "not_found_count", "ord_type",
-        "order_id", "plan_id", "post_only", "px_ticks", "qty_lots", "query_count", "reduce_only", "reserved_lots",
-        "side", "status", "strategy", "text", "time_in_force", "touched_ns", "venue", "venue_cum_lots",
-    )  # fmt: skip
+    # Defaults live on the class: an order is made on the hot path, and most of these never change.
+    post_only = False
+    reduce_only = False
+    is_hedge = False
+    order_id = ""
+    status = OrdStatus.PENDING_NEW
+    cum_qty_lots = 0
+    venue_cum_lots = 0
+    final: OrdStatus | None = None  # the venue's last word, waiting for the fills it counts
+    last_query_ns = 0
+    query_count = 0
+    not_found_count = 0
+    text = ""
 
     def __init__(
         self, cl_ord_id: int, strategy: int, venue: Venue, instrument: int, side: Side, ord_type: OrdType,
@@ -209,20 +217,9 @@ class Order:
         self.qty_lots = qty_lots
         self.time_in_force = time_in_force
         self.plan_id = plan_id
-        self.post_only = False
-        self.reduce_only = False
-        self.is_hedge = False
-        self.order_id = ""
-        self.status = OrdStatus.PENDING_NEW
-        self.cum_qty_lots = 0
-        self.venue_cum_lots = 0
-        self.final: OrdStatus | None = None  # the venue's last word, waiting for the fills it counts
         self.reserved_lots = qty_lots
+        self.reserved_px_ticks = px_ticks  # what the gate was told, which an amend may have made worse than px_ticks
         self.touched_ns = now_ns
-        self.last_query_ns = 0
-        self.query_count = 0
-        self.not_found_count = 0
-        self.text = ""
 
     @property
     def leaves_qty_lots(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from engine import ledger as records
 from engine.actions import (
@@ -76,17 +77,8 @@ class Pipeline:
             connector.signer_off = is_replay
             self.connectors[venue] = connector
         self.core.utc_offset_ns = utc_offset_ns
-        self._perform: dict[type[Action], Callable[[ExchangeConnector, Action], None]] = {
-            PlaceOrder: lambda c, a: c.place_order(a, self.now_ns),  # type: ignore[arg-type]
-            CancelOrder: lambda c, a: c.cancel_order(a, self.now_ns),  # type: ignore[arg-type]
-            AmendOrder: lambda c, a: c.amend_order(a, self.now_ns),  # type: ignore[arg-type]
-            CancelAll: lambda c, a: c.cancel_all(a, self.now_ns),  # type: ignore[arg-type]
-            QueryOrder: lambda c, a: c.get_order(a, self.now_ns),  # type: ignore[arg-type]
-            QueryOpenOrders: lambda c, a: c.get_open_orders(a, self.now_ns),  # type: ignore[arg-type]
-            QueryFills: lambda c, a: c.get_fills(a, self.now_ns),  # type: ignore[arg-type]
-            QueryBalances: lambda c, a: c.get_balance(a, self.now_ns),  # type: ignore[arg-type]
-            QueryPositions: lambda c, a: c.get_positions(a, self.now_ns),  # type: ignore[arg-type]
-        }
+        self._by_number = {int(venue): connector for venue, connector in self.connectors.items()}
+        self._methods = {venue: methods_of(connector) for venue, connector in self.connectors.items()}
 
     @property
     def is_ready(self) -> bool:
@@ -127,24 +119,23 @@ class Pipeline:
     def on_frame(self, channel: int, payload: bytes, ts_ns: int) -> None:
         self.now_ns = ts_ns
         self._stages.begin(ts_ns)
-        connector = self.connectors[Venue(channel >> CHANNEL_BITS)]
         try:
-            connector.on_frame(channel, payload, ts_ns)
+            self._by_number[channel >> CHANNEL_BITS].on_frame(channel, payload, ts_ns)
         except Exception as error:
             self._on_bug(error)
 
     def on_response(self, request_id: int, status: int, headers: Mapping[str, str], body: bytes, ts_ns: int) -> None:
         self.now_ns = ts_ns
-        connector = self.connectors[Venue(request_id >> REQUEST_BITS)]
+        connector = self._by_number[request_id >> REQUEST_BITS]
         self._guarded(connector.on_response, request_id, status, headers, body, ts_ns)
 
     def on_connected(self, channel: int, ts_ns: int) -> None:
         self.now_ns = ts_ns
-        self._guarded(self.connectors[Venue(channel >> CHANNEL_BITS)].on_connected, channel, ts_ns)
+        self._guarded(self._by_number[channel >> CHANNEL_BITS].on_connected, channel, ts_ns)
 
     def on_disconnected(self, channel: int, reason: str, ts_ns: int) -> None:
         self.now_ns = ts_ns
-        self._guarded(self.connectors[Venue(channel >> CHANNEL_BITS)].on_disconnected, channel, reason, ts_ns)
+        self._guarded(self._by_number[channel >> CHANNEL_BITS].on_disconnected, channel, reason, ts_ns)
 
     def on_timer(self, ts_ns: int) -> None:
         self.now_ns = ts_ns
@@ -196,15 +187,24 @@ class Pipeline:
             self._is_busy = False
 
     def _carry_out(self, actions: list[Action]) -> None:
+        now_ns = self.now_ns
         for action in actions:
-            if type(action) is PlaceOrder and self.journal_lost:
-                self._refuse(action)
+            kind = type(action)
+            is_order = kind is PlaceOrder
+            if is_order and self.journal_lost:
+                self._refuse(action)  # type: ignore[arg-type]
                 continue
-            self._guarded(self._perform[type(action)], self.connectors[action.venue], action)
-            if type(action) is PlaceOrder:
+            try:
+                self._methods[action.venue][kind](action, now_ns)
+            except Exception as error:
+                self._on_bug(error)
+            if is_order:
                 self._stages.mark(WRITTEN)
                 self._stages.commit(self._venue_index[action.venue])
-        self._guarded(self.core.finish)
+        try:
+            self.core.finish()
+        except Exception as error:
+            self._on_bug(error)
 
     def _refuse(self, action: PlaceOrder) -> None:
         """The intent is not in the journal, so it may not go to the wire."""
@@ -243,6 +243,21 @@ class Pipeline:
             actions = []
         for action in actions:
             try:
-                self._perform[type(action)](self.connectors[action.venue], action)
+                self._methods[action.venue][type(action)](action, self.now_ns)
             except Exception as third:
                 self.bugs.append("".join(traceback.format_exception(third)))
+
+
+def methods_of(connector: ExchangeConnector) -> dict[type[Action], Callable[[Any, int], None]]:
+    """Which method carries out which action."""
+    return {
+        PlaceOrder: connector.place_order,
+        CancelOrder: connector.cancel_order,
+        AmendOrder: connector.amend_order,
+        CancelAll: connector.cancel_all,
+        QueryOrder: connector.get_order,
+        QueryOpenOrders: connector.get_open_orders,
+        QueryFills: connector.get_fills,
+        QueryBalances: connector.get_balance,
+        QueryPositions: connector.get_positions,
+    }

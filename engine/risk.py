@@ -28,7 +28,8 @@ class Risk:
         self.last_value = 0
         self.last_limit = 0
         self.reserved: dict[tuple[Venue, str], int] = {}
-        self.own: dict[int, dict[int, Order]] = {}
+        self.own: list[dict[int, Order]] = [{} for _ in config.instruments]
+        self.own_best: list[tuple[int, int]] = [(NO_PX, NO_PX) for _ in config.instruments]
         for at, limit in enumerate(config.risk.underlyings.values()):
             self.gate.set_underlying_limit(at, atoms_from_text(limit.max_long), atoms_from_text(limit.max_short))
         risk = config.risk
@@ -93,36 +94,45 @@ class Risk:
 
     def reserve(self, order: Order, instrument: Instrument) -> None:
         """Count an order in full, from the moment before it is sent."""
-        self.gate.reserve(order.instrument, order.strategy, order.side, order.px_ticks, order.reserved_lots)
-        self._reserve_funds(order, instrument, order.reserved_lots)
-        self.own.setdefault(order.instrument, {})[order.cl_ord_id] = order
-        self._refresh_own(order.instrument)
+        index, px_ticks = order.instrument, order.reserved_px_ticks
+        self.gate.reserve(index, order.strategy, order.side, px_ticks, order.reserved_lots)
+        if instrument.kind is InstrumentKind.SPOT:
+            self._reserve_funds(order, instrument, order.reserved_lots)
+        self.own[index][order.cl_ord_id] = order
+        bid, ask = self.own_best[index]
+        if order.side > 0:
+            if px_ticks > bid:
+                self._tell_own(index, px_ticks, ask)
+        elif ask == NO_PX or px_ticks < ask:
+            self._tell_own(index, bid, px_ticks)
 
     def on_fill(self, order: Order, instrument: Instrument, qty_lots: int) -> None:
         """Move reserved quantity into the position; what was not reserved (late fills) only moves the position."""
         covered = min(qty_lots, order.reserved_lots)
+        index, px_ticks = order.instrument, order.reserved_px_ticks
         if covered:
-            self.gate.on_fill(order.instrument, order.strategy, order.side, order.px_ticks, covered, False)
+            self.gate.on_fill(index, order.strategy, order.side, px_ticks, covered, False)
             self._reserve_funds(order, instrument, -covered)
             order.reserved_lots -= covered
         if qty_lots > covered:
-            self.gate.on_late_fill(order.instrument, order.strategy, order.side, order.px_ticks, qty_lots - covered)
-        self.gate.set_position(order.instrument, self.portfolio.position_lots(order.instrument))
+            self.gate.on_late_fill(index, order.strategy, order.side, px_ticks, qty_lots - covered)
+        self.gate.set_position(index, self.portfolio.position_lots(index))
 
     def close(self, order: Order, instrument: Instrument) -> None:
         """The venue has proved that nothing of it is open any more."""
-        own = self.own.get(order.instrument, {})
-        if own.pop(order.cl_ord_id, None) is None:
+        index = order.instrument
+        if self.own[index].pop(order.cl_ord_id, None) is None:
             return
-        self.gate.release(order.instrument, order.strategy, order.side, order.px_ticks, order.reserved_lots, True)
+        self.gate.release(index, order.strategy, order.side, order.reserved_px_ticks, order.reserved_lots, True)
         self._reserve_funds(order, instrument, -order.reserved_lots)
         order.reserved_lots = 0
-        self._refresh_own(order.instrument)
+        if order.reserved_px_ticks in self.own_best[index]:
+            self._tell_own(index, *best_of(self.own[index]))
 
     def resize(self, order: Order, instrument: Instrument, px_ticks: int, leaves_lots: int) -> None:
         """An amend changed price or quantity: reserve the new remainder instead of the old one."""
         self.close(order, instrument)
-        order.px_ticks, order.reserved_lots = px_ticks, leaves_lots
+        order.reserved_px_ticks, order.reserved_lots = px_ticks, leaves_lots
         self.reserve(order, instrument)
 
     def set_position(self, index: int) -> None:
@@ -130,18 +140,25 @@ class Risk:
 
     def _reserve_funds(self, order: Order, instrument: Instrument, qty_lots: int) -> None:
         if instrument.kind is InstrumentKind.SPOT and qty_lots:
-            asset, atoms = funds_needed(instrument, order.side, order.px_ticks, abs(qty_lots))
+            asset, atoms = funds_needed(instrument, order.side, order.reserved_px_ticks, abs(qty_lots))
             key = (order.venue, asset)
             self.reserved[key] = self.reserved.get(key, 0) + (atoms if qty_lots > 0 else -atoms)
 
-    def _refresh_own(self, index: int) -> None:
-        bid, ask = NO_PX, NO_PX
-        for order in self.own[index].values():
-            if order.side is Side.BUY:
-                bid = max(bid, order.px_ticks)
-            elif ask == NO_PX or order.px_ticks < ask:
-                ask = order.px_ticks
+    def _tell_own(self, index: int, bid: int, ask: int) -> None:
+        self.own_best[index] = (bid, ask)
         self.gate.set_own(index, bid, ask)
+
+
+def best_of(orders: dict[int, Order]) -> tuple[int, int]:
+    """Our own best bid and offer on one instrument; NO_PX where there is none."""
+    bid, ask = NO_PX, NO_PX
+    for order in orders.values():
+        px_ticks = order.reserved_px_ticks
+        if order.side > 0:
+            bid = max(bid, px_ticks)
+        elif ask == NO_PX or px_ticks < ask:
+            ask = px_ticks
+    return bid, ask
 
 
 def funds_needed(instrument: Instrument, side: Side, px_ticks: int, qty_lots: int) -> tuple[str, int]:

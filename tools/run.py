@@ -78,22 +78,20 @@ class Engine:
         warning = file_system_warning(self.folder)
         if warning:
             log.warning("%s", warning)
-        journal = Journal.open(
-            path,
-            ring_mib=settings.ring_mib,
-            segment_mib=settings.segment_mib,
-            sync_interval_ms=settings.sync_interval_ms,
-            durability=settings.durability,
-        )
-        journal.close()
+        def held() -> Journal:
+            return Journal.open(
+                path,
+                ring_mib=settings.ring_mib,
+                segment_mib=settings.segment_mib,
+                sync_interval_ms=settings.sync_interval_ms,
+                durability=settings.durability,
+                keep_off_cpu=self.loaded.config.loop.cpu,
+            )
+
+        # Opening drains what a killed run left in the ring; a journal is read by who does not write it.
+        held().close()
         self._recovered: Recovered = recover(path)
-        return Journal.open(
-            path,
-            ring_mib=settings.ring_mib,
-            segment_mib=settings.segment_mib,
-            sync_interval_ms=settings.sync_interval_ms,
-            durability=settings.durability,
-        )
+        return held()
 
     def _run_start(self, restored: bytes) -> bytes:
         return encode_run_start(

@@ -7,7 +7,7 @@ from typing import Any
 from engine import actions, events
 from engine import ledger as records
 from engine.state import State, load, save
-from engine.types import ExecType, OrdStatus, Side, Venue
+from engine.types import NO_PX, ExecType, OrdStatus, Side, Venue
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -138,6 +138,21 @@ def test_amend_reserves_the_larger_version_until_answered(desk: Any) -> None:
     assert desk.core.flow.amend(order, 639_990, 20)
     desk.report(ident, ExecType.REPLACED, OrdStatus.NEW, 0, px_ticks=639_990, order_qty_lots=20)
     assert (order.px_ticks, order.qty_lots, reserved(desk)) == (639_990, 20, (0, 20, 0))
+
+
+def test_amended_order_is_released_at_the_price_it_was_reserved_at(desk: Any) -> None:
+    gate = desk.core.risk.gate
+    before = gate.gross_atoms
+    ident = desk.place(qty=10, side=Side.SELL, px=640_100)
+    desk.report(ident, ExecType.NEW, OrdStatus.NEW, 0)
+    order = desk.core.state.orders[ident]
+    assert desk.core.flow.amend(order, 640_050, 12)
+    desk.report(ident, ExecType.REPLACED, OrdStatus.NEW, 0, px_ticks=640_050, order_qty_lots=12)
+    desk.fill(ident, 5, px=640_050)
+    desk.report(ident, ExecType.CANCELED, OrdStatus.CANCELED, 5)
+    assert reserved(desk) == (-5, 0, 0)
+    assert desk.core.risk.own_best[0] == (NO_PX, NO_PX)
+    assert gate.gross_atoms - before == 5 * 640_000 * 10**4, "only the position is left, at the book's price"
 
 
 def test_foreign_orders_are_counted_and_never_canceled(desk: Any) -> None:
