@@ -123,8 +123,14 @@ def check_resting_order_life() -> None:
         price = str((bid * Decimal("0.97")).quantize(Decimal("0.1")))
         name = link()
         placed = HTTP.place_order(
-            category=category, symbol="BTCUSDT", side="Buy", orderType="Limit", qty=qty, price=price,
-            timeInForce="PostOnly", orderLinkId=name,
+            category=category,
+            symbol="BTCUSDT",
+            side="Buy",
+            orderType="Limit",
+            qty=qty,
+            price=price,
+            timeInForce="PostOnly",
+            orderLinkId=name,
         )["result"]
         assert placed["orderLinkId"] == name
         row = HTTP.get_open_orders(category=category, symbol="BTCUSDT", orderLinkId=name)["result"]["list"][0]
@@ -148,9 +154,7 @@ def check_codes_of_the_two_markets() -> None:
         HTTP.place_order(category=category, qty="0.01", orderLinkId=name, **order)
         refused(duplicate, lambda c=category: HTTP.place_order(category=c, qty="0.01", orderLinkId=name, **order))
         HTTP.cancel_order(category=category, symbol="BTCUSDT", orderLinkId=name)
-        refused(
-            duplicate, lambda c=category: HTTP.place_order(category=c, qty="0.01", orderLinkId=name, **order)
-        )
+        refused(duplicate, lambda c=category: HTTP.place_order(category=c, qty="0.01", orderLinkId=name, **order))
         refused(missing, lambda c=category: HTTP.cancel_order(category=c, symbol="BTCUSDT", orderLinkId="nobody"))
         tiny = order | {"price": "20.0"} if category == "spot" else order
         if category == "spot":
@@ -168,18 +172,14 @@ def check_codes_of_the_two_markets() -> None:
 def check_taker_fills_position_and_executions() -> None:
     before = position()
     name = link()
-    HTTP.place_order(
-        category="linear", symbol="BTCUSDT", side="Buy", orderType="Market", qty="0.020", orderLinkId=name
-    )
+    HTTP.place_order(category="linear", symbol="BTCUSDT", side="Buy", orderType="Market", qty="0.020", orderLinkId=name)
     rows = wait_for(
         lambda: HTTP.get_executions(category="linear", symbol="BTCUSDT", orderLinkId=name)["result"]["list"]
     )
     assert sum(Decimal(row["execQty"]) for row in rows) == Decimal("0.020")
     assert all(row["isMaker"] is False and Decimal(row["execFee"]) > 0 for row in rows)
     assert position() - before == Decimal("0.020")
-    HTTP.place_order(
-        category="linear", symbol="BTCUSDT", side="Sell", orderType="Market", qty="0.020", reduceOnly=True
-    )
+    HTTP.place_order(category="linear", symbol="BTCUSDT", side="Sell", orderType="Market", qty="0.020", reduceOnly=True)
     assert position() == before
 
 
@@ -195,8 +195,14 @@ def check_post_only_that_crosses_is_acknowledged_and_canceled() -> None:
     _, ask = best("linear")
     name = link()
     HTTP.place_order(
-        category="linear", symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.01",
-        price=str((ask * Decimal("1.02")).quantize(Decimal("0.1"))), timeInForce="PostOnly", orderLinkId=name,
+        category="linear",
+        symbol="BTCUSDT",
+        side="Buy",
+        orderType="Limit",
+        qty="0.01",
+        price=str((ask * Decimal("1.02")).quantize(Decimal("0.1"))),
+        timeInForce="PostOnly",
+        orderLinkId=name,
     )
     row = HTTP.get_order_history(category="linear", orderLinkId=name)["result"]["list"][0]
     assert (row["orderStatus"], row["rejectReason"]) == ("Cancelled", "EC_PostOnlyWillTakeLiquidity"), row
@@ -269,7 +275,13 @@ def check_private_stream_and_order_socket() -> None:
     far = str((bid * Decimal("0.97")).quantize(Decimal("0.1")))
     name = link()
     trade.place_order(
-        answers.append, category="linear", symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.01", price=far,
+        answers.append,
+        category="linear",
+        symbol="BTCUSDT",
+        side="Buy",
+        orderType="Limit",
+        qty="0.01",
+        price=far,
         orderLinkId=name,
     )
     wait_for(lambda: [row for row in seen["order"] if row["orderLinkId"] == name and row["orderStatus"] == "New"])
@@ -279,14 +291,24 @@ def check_private_stream_and_order_socket() -> None:
     wait_for(lambda: [row for row in seen["order"] if row["orderLinkId"] == name and row["orderStatus"] == "Cancelled"])
     taker = link()
     trade.place_order(
-        answers.append, category="linear", symbol="BTCUSDT", side="Buy", orderType="Market", qty="0.01",
+        answers.append,
+        category="linear",
+        symbol="BTCUSDT",
+        side="Buy",
+        orderType="Market",
+        qty="0.01",
         orderLinkId=taker,
     )
     wait_for(lambda: [row for row in seen["execution"] if row["orderLinkId"] == taker])
     wait_for(lambda: [row for row in seen["order"] if row["orderLinkId"] == taker and row["orderStatus"] == "Filled"])
     wait_for(lambda: seen["position"] and seen["wallet"])
     trade.place_order(
-        answers.append, category="linear", symbol="BTCUSDT", side="Sell", orderType="Market", qty="0.01",
+        answers.append,
+        category="linear",
+        symbol="BTCUSDT",
+        side="Sell",
+        orderType="Market",
+        qty="0.01",
         reduceOnly=True,
     )
     wait_for(lambda: len(answers) == 5)
