@@ -14,19 +14,20 @@ cdef struct frame_t:
     bint escaped      # a key held a backslash
     int kind          # by the topic: MSG_DEPTH_DELTA any book, MSG_TRADE, MSG_OTHER
     int refusal       # of an array of levels or trades; counts only when the message is of that kind
-    text_t topic
-    text_t topic_symbol
-    text_t type
-    text_t symbol
-    text_t bid
-    text_t ask
-    text_t trades
     int64_t ts
     int64_t cts
+    symbol_t* entry   # NULL: not known yet, or not registered
+    # From here on not cleared for each message, but for three: read only where `seen` or `kind` says so.
+    text_t type       # no length: absent
+    text_t bid        # NULL: no array
+    text_t ask
+    text_t topic
+    text_t topic_symbol
+    text_t symbol
+    text_t trades
     int64_t update_id
     int64_t seq
     int64_t ret_code
-    symbol_t* entry   # NULL: not known yet, or not registered
 
 
 @cython.final

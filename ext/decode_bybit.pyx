@@ -30,6 +30,7 @@ from ext.scan cimport (
     integer_end,
     refuse,
     separator_end,
+    short_key,
     space_end,
     span,
     string_end,
@@ -123,6 +124,11 @@ cdef inline const char* key_end(
     # At a key: its field and the first byte of its value.
     cdef int escaped = 0
     cdef const char* key = p + 1
+    if span(p, end) >= 6 and short_key(p):
+        # `"x":` with a letter that means something here.
+        field[0] = field_of(key, 1, place)
+        if field[0] != 0 and p[4] > 32:
+            return p + 4
     if p == end:
         return refuse(refusal, REFUSED_TRUNCATED)
     if p[0] != c'"':
@@ -136,6 +142,13 @@ cdef inline const char* key_end(
     return colon_end(p + 1, end, refusal)
 
 
+cdef inline void clear(frame_t* frame) noexcept nogil:
+    memset(frame, 0, span(<const char*>frame, <const char*>&frame.type))  # short, so that it becomes plain stores
+    frame.type.n = 0
+    frame.bid.p = NULL
+    frame.ask.p = NULL
+
+
 @cython.final
 cdef class BybitDecoder(Decoder):
     """Decoder of one Bybit category (spot, linear: the same symbol has another grid in each)."""
@@ -143,14 +156,14 @@ cdef class BybitDecoder(Decoder):
     cdef int decode_c(self, const char* p, Py_ssize_t n) noexcept nogil:
         cdef frame_t frame
         cdef int code
-        memset(&frame, 0, sizeof(frame))
+        clear(&frame)
         code = self.run(p, n, IN_FRAME, &frame)
         return self.finish(code, frame.entry)
 
     cdef int decode_snapshot_c(self, int32_t slot, const char* p, Py_ssize_t n) noexcept nogil:
         cdef frame_t frame
         cdef int code = REFUSED_SLOT
-        memset(&frame, 0, sizeof(frame))
+        clear(&frame)
         frame.entry = self.find_slot(slot)
         if frame.entry != NULL:
             code = self.run(p, n, IN_ANSWER, &frame)
