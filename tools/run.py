@@ -78,6 +78,7 @@ class Engine:
         warning = file_system_warning(self.folder)
         if warning:
             log.warning("%s", warning)
+
         def held() -> Journal:
             return Journal.open(
                 path,
