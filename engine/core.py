@@ -173,9 +173,9 @@ class Core:
     def finish(self) -> None:
         """Called by the pipeline when the actions of an event have been carried out."""
         if self._deferred:
-            for work in self._deferred:
+            waiting, self._deferred = self._deferred, []
+            for work in waiting:
                 work()
-            self._deferred.clear()
 
     def next_request_id(self) -> int:
         self._request_counter += 1
@@ -447,8 +447,10 @@ class Core:
         elif event.name == "halt":
             self.halt(event.args.get("reason", "bug"))
         elif event.name == "resume":
+            # An operator's word lifts everything but a journal that has failed: the pipeline still refuses orders then.
             self.stopped_strategies.clear()
             self.risk.gate.is_killed = False
+            self.is_reduce_only = self.risk.gate.is_reduce_only = False
             self.book(records.KillSwitch(False, "resume", event.operator))
         elif event.name == "cancel_all":
             self._cancel_everything()
