@@ -177,7 +177,7 @@ cdef class Ring:
             self.base = NULL
 
     @staticmethod
-    def open_reader(path) -> "RingReader":
+    def open_reader(path):
         """Look at the ring of another process."""
         return RingReader(path)
 
