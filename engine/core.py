@@ -474,7 +474,8 @@ class Core:
 
     def _cancel_everything(self) -> None:
         for order in list(self.state.open_orders.values()):
-            self.flow.cancel(order)
+            if order.instrument in self.instruments:
+                self.flow.cancel(order)
 
     def _begin_stop(self) -> None:
         if not self.stop_deadline_ns:

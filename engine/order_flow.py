@@ -314,6 +314,8 @@ class OrderFlow:
         """Ask about every order that has no proved state: unknown, pending for too long, or missing fills."""
         core = self.core
         for order in list(core.state.open_orders.values()):
+            if order.instrument not in core.instruments:
+                continue  # restored, and its venue has not defined the instrument yet
             is_quiet = order.status not in WORKING and core.now_ns - order.touched_ns > QUIET_NS
             if not (is_quiet or order.status is OrdStatus.UNKNOWN or order.is_missing_fills):
                 continue

@@ -122,7 +122,7 @@ def perpetual(index: int, venue: Venue) -> Instrument:
 class Desk:
     """The pipeline under test, its ledger, and short words for what venues say."""
 
-    def __init__(self, config: EngineConfig, state: Any = None, epoch: int = 1) -> None:
+    def __init__(self, config: EngineConfig, state: Any = None, epoch: int = 1, is_defined: bool = True) -> None:
         self.ledger: list[Any] = []
         self.raw: list[tuple[int, bytes]] = []
         self.refuse_appends = False
@@ -144,6 +144,13 @@ class Desk:
         self.now = START
         self.exec_counter = 0
         self.pipeline.start(self.now)
+        self.config = config
+        if is_defined:
+            self.define()
+
+    def define(self) -> None:
+        """The venues define their instruments and quote them."""
+        config = self.config
         for spec in [*config.specs(Venue.BINANCE), *config.specs(Venue.BYBIT)]:
             venue = Venue[config.instruments[spec.index].venue.upper()]
             self.say(events.InstrumentDefined(self.now, perpetual(spec.index, venue)))
@@ -250,8 +257,8 @@ def desk(config: EngineConfig) -> Desk:
 
 @pytest.fixture
 def make_desk(config: EngineConfig) -> Any:
-    def make(state: Any = None, epoch: int = 1) -> Desk:
-        return Desk(config, state, epoch)
+    def make(state: Any = None, epoch: int = 1, is_defined: bool = True) -> Desk:
+        return Desk(config, state, epoch, is_defined)
 
     return make
 

@@ -226,3 +226,17 @@ def test_restart_makes_open_orders_unknown_and_keeps_their_exposure(desk: Any, m
     assert reserved(again) == (3, 7, 0)
     again.open_gates()
     assert again.status(ident) is OrdStatus.UNKNOWN, "not among the open orders is a question, not an answer"
+
+
+def test_restored_order_is_left_alone_until_its_instrument_is_defined(desk: Any, make_desk: Any) -> None:
+    ident = desk.place(qty=10)
+    desk.report(ident, ExecType.OUTCOME_UNKNOWN, OrdStatus.UNKNOWN, order_id="")
+    again = make_desk(load(save(desk.core.state)), epoch=2, is_defined=False)
+    again.pass_time(3 * SECOND)
+    again.pipeline.on_command("cancel_all", {}, "uid 0", again.now)
+    assert again.take(Venue.BINANCE) == [], "a connector knows nothing of an instrument before its definition"
+    again.define()
+    again.pass_time(SECOND)
+    assert any(isinstance(action, actions.QueryOrder) for action in again.take(Venue.BINANCE))
+    assert reserved(again) == (0, 10, 0)
+    assert again.status(ident) is OrdStatus.UNKNOWN
