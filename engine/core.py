@@ -15,7 +15,7 @@ from engine.actions import Action, CancelAll, QueryFills
 from engine.capital import Capital
 from engine.config import EngineConfig
 from engine.health import VenueHealth
-from engine.instrument import Instrument
+from engine.instrument import Instrument, atoms_from_text
 from engine.legs import LegExecutor, LegPlan
 from engine.order_flow import OrderFlow
 from engine.orders import Order
@@ -99,7 +99,7 @@ class Core:
         self.capital = Capital(config, self.risk.gate, self.state.moved_atoms)
         self.health = {venue: VenueHealth(venue) for venue in config.venue_list()}
         self._health_of: dict[int, VenueHealth] = {}  # of instruments that may be traded
-        self.router = OrderRouter(self.health)
+        self.router = OrderRouter(self.health, self.state.portfolio)
         self.legs = LegExecutor(self)
         self.flow = OrderFlow(self, config.engine.instance, epoch, config.engine.unknown_window_ms * 1_000_000)
         self.reconcilers = {venue: Reconciler(self, venue) for venue in config.venue_list()}
@@ -323,7 +323,12 @@ class Core:
         if self.config.engine.trading != "off":
             self._health_of[instrument.index] = self.health[instrument.venue]
         settings = self.config.venues[instrument.venue.name.lower()]
-        self.router.define(instrument, settings.taker_fee_ppm.get(instrument.market.name.lower(), 1_000))
+        limit = atoms_from_text(self.config.instruments[instrument.index].max_position)
+        self.router.define(
+            instrument,
+            settings.taker_fee_ppm.get(instrument.market.name.lower(), 1_000),
+            limit // instrument.base_atoms_per_lot,
+        )
         if known is None:
             self._restore_exposure(instrument)
         if len(self.instruments) == len(self.config.instruments) and not self.is_started:

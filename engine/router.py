@@ -12,10 +12,13 @@ import msgspec
 
 from engine.health import VenueHealth
 from engine.instrument import Instrument
+from engine.portfolio import PortfolioManager
 from engine.types import MONEY_SCALE, NO_PX, HealthState, Side, Venue
 from ext import Book
 
 PPM = 1_000_000
+EXPOSURE_PPM = 100
+"""What a full position must be better by: among equal prices the emptier venue is taken."""
 DEGRADED_PPM = 500
 """What a degraded venue must be better by: half a basis point a venue's trouble is not worth."""
 
@@ -33,16 +36,20 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class OrderRouter:
-    def __init__(self, health: Mapping[Venue, VenueHealth]) -> None:
+    def __init__(self, health: Mapping[Venue, VenueHealth], portfolio: PortfolioManager | None = None) -> None:
         self.health = health
+        self.portfolio = portfolio
+        self.max_position_lots: dict[int, int] = {}
         self.instruments: dict[int, Instrument] = {}
         self.books: dict[int, Book] = {}
         self.taker_ppm: dict[int, int] = {}
         self.tick_atoms: dict[int, int] = {}
         self.lot_atoms: dict[int, int] = {}
 
-    def define(self, instrument: Instrument, taker_ppm: int) -> None:
+    def define(self, instrument: Instrument, taker_ppm: int, max_position_lots: int = 0) -> None:
+        """`max_position_lots` 0: exposure does not count for this instrument."""
         index = instrument.index
+        self.max_position_lots[index] = max_position_lots
         self.instruments[index] = instrument
         self.taker_ppm.setdefault(index, taker_ppm)
         self.tick_atoms[index] = int(instrument.tick_size * 10**MONEY_SCALE)
@@ -80,9 +87,23 @@ class OrderRouter:
         filled, _, value = book.walk(-side, lots)
         if filled < lots:
             return Candidate(index, 0, filled * self.lot_atoms[index], "depth")
-        fee = self.taker_ppm[index] + (DEGRADED_PPM if state is HealthState.DEGRADED else 0)
+        exposure = self._exposure_ppm(index, side, lots)
+        if exposure > EXPOSURE_PPM:
+            return Candidate(index, 0, filled * self.lot_atoms[index], "position limit")
+        fee = self.taker_ppm[index] + exposure + (DEGRADED_PPM if state is HealthState.DEGRADED else 0)
         net_px = value * self.tick_atoms[index] * (PPM + side * fee) // (lots * PPM)
         return Candidate(index, net_px, filled * self.lot_atoms[index], "")
+
+    def _exposure_ppm(self, index: int, side: Side, lots: int) -> int:
+        """What holding more here costs: nothing while the trade brings the position towards flat, then up to
+        EXPOSURE_PPM at the limit, in proportion; beyond it the instrument is out."""
+        limit = self.max_position_lots.get(index, 0)
+        if not limit or self.portfolio is None:
+            return 0
+        after = side * self.portfolio.position_lots(index) + lots
+        if after > limit:
+            return EXPOSURE_PPM + 1
+        return max(0, after) * EXPOSURE_PPM // limit
 
     def bound_ticks(self, index: int, side: Side, bound_ppm: int) -> int:
         """Limit price of an aggressive order: the touch, worsened by at most `bound_ppm`."""

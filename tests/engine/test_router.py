@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.health import VenueHealth
 from engine.instrument import Instrument
+from engine.portfolio import PortfolioManager
 from engine.router import DEGRADED_PPM, OrderRouter
 from engine.types import NO_PX, InstrumentKind, Market, Side, Venue
 from ext import Book
@@ -140,3 +141,22 @@ def test_net_price_is_the_exact_average_with_the_fee(side: Side, levels: list[tu
     else:
         exact = value / lots * COIN * (1 + side * Fraction(200, 1_000_000))
         assert candidate.net_px == exact.numerator // exact.denominator
+
+
+def test_fuller_position_costs_and_a_full_one_is_out(router: OrderRouter) -> None:
+    portfolio = PortfolioManager()
+    router.portfolio = portfolio
+    for index, lot, fee in ((0, "0.001", 200), (1, "0.01", 200)):
+        made = instrument(index, Venue.BINANCE if index == 0 else Venue.BYBIT, "0.1" if index == 0 else "0.5", lot)
+        router.taker_ppm[index] = fee
+        router.define(made, fee, max_position_lots=1_000 if index == 0 else 100)
+        portfolio.instruments[index] = made
+    show(router, 0, [(639_990, 500)], [(640_000, 500)])
+    flat = router.score([0, 1], Side.BUY, COIN // 10, NOW)
+    assert [c.refusal for c in flat] == ["", ""] and flat[0].net_px == flat[1].net_px
+    portfolio.correct_position(0, 500)
+    assert [c.instrument for c in router.score([0, 1], Side.BUY, COIN // 10, NOW)] == [1, 0]
+    assert router.score([0], Side.SELL, COIN // 10, NOW)[0].net_px == 63_999 * COIN * 999_800 // 1_000_000
+    portfolio.correct_position(0, 950)
+    assert router.score([0], Side.BUY, COIN // 10, NOW)[0].refusal == "position limit"
+    assert router.score([0], Side.SELL, COIN // 10, NOW)[0].refusal == ""
