@@ -16,7 +16,8 @@ from ext.stats import StageClock as StageClock
 from ext.stats import StatsPage as StatsPage
 from ext.stats import StatsReader as StatsReader
 
-# --- trading path (sign, throttle, gate, listener) ---
+# --- trading path (encode, sign, throttle, gate, listener) ---
+from ext.encode import OrderTemplate as OrderTemplate
 from ext.sign import HmacSha256 as HmacSha256
 from ext.strategy import Strategy as Strategy
 from ext.throttle import Throttle as Throttle

@@ -16,7 +16,6 @@ import orjson
 
 from connectors.bybit import endpoints, errors
 from connectors.bybit.auth import Auth
-from connectors.bybit.symbols import Scale
 from connectors.rest import LOST, RestAnswer, RestCall, RestClient, RestRequest, Verdict
 from connectors.session import MS, SECOND, Outbox, Priority
 from engine.events import VenueNotice
@@ -77,7 +76,6 @@ class Context:
         self.emit = emit
         self.auth: Auth | None = None  # made at the start
         self.instruments: dict[int, Instrument] = {}
-        self.scales: dict[int, Scale] = {}
         self.by_symbol: dict[tuple[str, str], Instrument] = {}  # (category, symbol)
         self.utc_offset_ns = 0
         self.venue_clock_ns: int | None = None  # venue's UTC minus our monotonic clock, once measured
@@ -91,10 +89,12 @@ class Context:
 
     # --- the venue's clock ---
 
-    def utc_ms(self, now_ns: int) -> int:
+    def utc_ns(self, now_ns: int) -> int:
         """The venue's time: measured by round trips, so our wall clock may be wrong and signatures still pass."""
-        offset = self.utc_offset_ns if self.venue_clock_ns is None else self.venue_clock_ns
-        return (now_ns + offset) // MS
+        return now_ns + (self.utc_offset_ns if self.venue_clock_ns is None else self.venue_clock_ns)
+
+    def utc_ms(self, now_ns: int) -> int:
+        return self.utc_ns(now_ns) // MS
 
     def monotonic_ns(self, venue_ms: int) -> int:
         offset = self.utc_offset_ns if self.venue_clock_ns is None else self.venue_clock_ns
@@ -104,7 +104,6 @@ class Context:
 
     def define(self, instrument: Instrument) -> None:
         self.instruments[instrument.index] = instrument
-        self.scales[instrument.index] = Scale(instrument)
         self.by_symbol[endpoints.CATEGORY[instrument.market], instrument.symbol] = instrument
 
     def halt(self, index: int) -> None:

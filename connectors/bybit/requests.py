@@ -1,4 +1,4 @@
-"""Bytes of order requests, patched into templates: no dict and no JSON encoder on the way of an order.
+"""Bytes of order requests, from templates of `ext.encode`: no dict and no JSON encoder on the way of an order.
 
 The same JSON object travels on the trade socket and as the body over REST; a batch holds several. Source:
 https://bybit-exchange.github.io/docs/v5/order/create-order, /websocket/trade/guideline, read 2026-07-24.
@@ -14,14 +14,13 @@ from connectors.bybit import endpoints
 from connectors.bybit.context import Context, Group
 from connectors.bybit.symbols import SIDE_WORD, SMP_TYPE, TIME_IN_FORCE_WORD
 from engine.actions import AmendOrder, CancelOrder, PlaceOrder
-from engine.ids import PREFIX
 from engine.instrument import Instrument
 from engine.types import Market, OrdType
+from ext.encode import CL_ORD_ID, ORDER_ID, PX, QTY, REQUEST_ID, UTC_MS, OrderTemplate
 
 OrderAction = PlaceOrder | CancelOrder | AmendOrder
 
-LINK: Final = PREFIX.encode() + b"%016x"  # text_from_cl_ord_id, in bytes
-FRAME: Final = b'{"reqId":"%b-%d","header":{"X-BAPI-TIMESTAMP":"%d","X-BAPI-RECV-WINDOW":"%d"},"op":"%b","args":[%b]}'
+Parts = Sequence[bytes | int]
 
 
 class Kind(Enum):
@@ -54,89 +53,140 @@ CANCEL: Final = Route(
 AMEND: Final = Route(Kind.AMEND, "order.amend", endpoints.AMEND, Group.AMEND, "", Group.AMEND)
 
 
+class Form:
+    """One kind of order request of one instrument: the text on the trade socket, the body of REST, a batch's item."""
+
+    __slots__ = ("body", "frame", "item")
+
+    def __init__(self, desk: Desk, route: Route, fields: Parts) -> None:
+        alone = (b'{"category":"%b",' % desk.category, *fields, b"}")
+        self.frame = desk.template((*desk.envelope(route.op), *alone, b"]}"))
+        self.body = desk.template(alone)
+        self.item = desk.template((b"{", *fields, b"}"))
+
+
 class Desk:
-    """What every order of one instrument needs, looked up once."""
+    """What every order of one instrument needs, made once."""
 
-    __slots__ = ("category", "creates", "instrument", "scale", "symbol", "templates")
+    __slots__ = ("_batches", "_forms", "_request_prefix", "_window", "category", "creates", "instrument", "symbol")
 
-    def __init__(self, context: Context, instrument: Instrument) -> None:
+    def __init__(self, context: Context, instrument: Instrument, request_prefix: bytes) -> None:
         self.instrument = instrument
-        self.scale = context.scales[instrument.index]
         self.category = endpoints.CATEGORY[instrument.market].encode()
-        self.symbol = instrument.symbol.encode()
+        self.symbol = b'"symbol":"%b",' % instrument.symbol.encode()
         self.creates = context.limit(Group.CREATE, instrument.market)
-        self.templates: dict[int, bytes] = {}
+        self._request_prefix = request_prefix
+        self._window = context.settings.recv_window_ms
+        self._forms: dict[tuple[object, ...], Form] = {}
+        self._batches: dict[Route, OrderTemplate] = {}
 
-    def template(self, action: PlaceOrder) -> bytes:
-        key = (action.side + 1) << 16 | action.time_in_force << 8 | action.ord_type << 4
-        key |= action.post_only << 1 | action.reduce_only
-        template = self.templates.get(key)
-        if template is None:
-            template = self.templates[key] = _template(self.instrument, action)
-        return template
+    def form(self, action: OrderAction) -> Form:
+        """The form of one action."""
+        if type(action) is PlaceOrder:
+            key: tuple[object, ...] = (
+                action.side, action.ord_type, action.time_in_force, action.post_only, action.reduce_only,
+            )  # fmt: skip
+        else:
+            assert not isinstance(action, PlaceOrder), "answered above"
+            key = (type(action), action.order_id != "")
+        form = self._forms.get(key)
+        if form is None:
+            form = self._forms[key] = self._make(action)
+        return form
+
+    def template(self, parts: Parts) -> OrderTemplate:
+        return OrderTemplate(parts, px=self.instrument.px_scale, qty=self.instrument.qty_scale)
+
+    def envelope(self, op: bytes) -> Parts:
+        """A request on the trade socket until its first argument."""
+        return (
+            b'{"reqId":"%b-' % self._request_prefix, REQUEST_ID, b'","header":{"X-BAPI-TIMESTAMP":"', UTC_MS,
+            b'","X-BAPI-RECV-WINDOW":"%d"},"op":"%b","args":[' % (self._window, op),
+        )  # fmt: skip
+
+    def batch_start(self, route: Route) -> OrderTemplate:
+        start = self._batches.get(route)
+        if start is None:
+            start = self._batches[route] = self.template((*self.envelope(route.batch_op), self.batch_body_start))
+        return start
+
+    @property
+    def batch_body_start(self) -> bytes:
+        return b'{"category":"%b","request":[' % self.category
+
+    def _make(self, action: OrderAction) -> Form:
+        if type(action) is PlaceOrder:
+            return Form(self, PLACE, _place_fields(self.instrument, action))
+        assert not isinstance(action, PlaceOrder), "answered above"
+        # orderId wins over orderLinkId where both are sent; one is enough and the shorter frame.
+        ident: Parts = (b'"orderId":"', ORDER_ID) if action.order_id else (b'"orderLinkId":"', CL_ORD_ID)
+        if type(action) is AmendOrder:
+            return Form(self, AMEND, (self.symbol, *ident, b'","qty":"', QTY, b'","price":"', PX, b'"'))
+        return Form(self, CANCEL, (self.symbol, *ident, b'"'))
 
 
 class Desks:
-    """One desk an instrument, made at its first order."""
+    """One desk an instrument, made at its first order. `request_prefix` begins the identifier of every request."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, request_prefix: bytes) -> None:
         self._context = context
+        self._request_prefix = request_prefix
         self._desks: dict[int, Desk] = {}
-        self.get = self._desks.get
 
-    def of(self, action: OrderAction) -> Desk:
-        desk = self._desks.get(action.instrument)
-        if desk is None:
-            instrument = self._context.instruments[action.instrument]
-            desk = self._desks[action.instrument] = Desk(self._context, instrument)
+    def of(self, index: int) -> Desk:
+        desk = self._desks.get(index)
+        instrument = self._context.instruments[index]
+        if desk is None or desk.instrument is not instrument:  # defined anew: tick and lot may be others
+            desk = self._desks[index] = Desk(self._context, instrument, self._request_prefix)
         return desk
 
-    def payload(self, actions: Sequence[OrderAction]) -> bytes:
-        """The JSON object of one request: of one action, or of a batch of one category."""
-        desk = self.of(actions[0])
+    def frame(self, route: Route, actions: Sequence[OrderAction], number: int, utc_ns: int) -> bytes:
+        """The text of one request on the trade socket."""
+        action = actions[0]
+        desk = self.of(action.instrument)
         if len(actions) == 1:
-            return b'{"category":"%b",%b' % (desk.category, self._item(desk, actions[0]))
-        items = b",".join([b"{" + self._item(self.of(action), action) for action in actions])
-        return b'{"category":"%b","request":[%b]}' % (desk.category, items)
+            return _filled(desk.form(action).frame, action, number, utc_ns)
+        return desk.batch_start(route).fill(number, utc_ns) + self._items(actions) + b"]}]}"
 
-    def _item(self, desk: Desk, action: OrderAction) -> bytes:
-        """Fields of one request, without the opening brace."""
-        scale = desk.scale
-        link = LINK % action.cl_ord_id
-        if type(action) is PlaceOrder:
-            template = desk.template(action)
-            if action.ord_type is OrdType.MARKET:
-                return template % (scale.qty(action.qty_lots), link)
-            return template % (scale.qty(action.qty_lots), scale.px(action.px_ticks), link)
-        assert not isinstance(action, PlaceOrder), "answered above"
-        # orderId wins over orderLinkId where both are sent; one is enough and the shorter frame.
-        name, ident = (b"orderId", action.order_id.encode()) if action.order_id else (b"orderLinkId", link)
-        if type(action) is AmendOrder:
-            return b'"symbol":"%b","%b":"%b","qty":"%b","price":"%b"}' % (
-                desk.symbol, name, ident, scale.qty(action.qty_lots), scale.px(action.px_ticks),
-            )  # fmt: skip
-        return b'"symbol":"%b","%b":"%b"}' % (desk.symbol, name, ident)
+    def body(self, actions: Sequence[OrderAction]) -> bytes:
+        """The same request as the body of REST."""
+        action = actions[0]
+        desk = self.of(action.instrument)
+        if len(actions) == 1:
+            return _filled(desk.form(action).body, action)
+        return desk.batch_body_start + self._items(actions) + b"]}"
+
+    def _items(self, actions: Sequence[OrderAction]) -> bytes:
+        return b",".join([_filled(self.of(action.instrument).form(action).item, action) for action in actions])
 
 
-def _template(instrument: Instrument, action: PlaceOrder) -> bytes:
-    """JSON of a new order with %b for quantity, price and identifier, without the opening brace."""
+def _filled(template: OrderTemplate, action: OrderAction, number: int = 0, utc_ns: int = 0) -> bytes:
+    if type(action) is PlaceOrder:
+        return template.fill(number, utc_ns, action.cl_ord_id, action.px_ticks, action.qty_lots)
+    if type(action) is AmendOrder:
+        return template.fill(
+            number, utc_ns, action.cl_ord_id, action.px_ticks, action.qty_lots, order_id=action.order_id
+        )
+    assert isinstance(action, CancelOrder), f"{action} is not sent as an order request"
+    return template.fill(number, utc_ns, action.cl_ord_id, order_id=action.order_id)
+
+
+def _place_fields(instrument: Instrument, action: PlaceOrder) -> Parts:
+    """Fields of a new order."""
     is_spot = instrument.market is Market.SPOT
-    is_market = action.ord_type is OrdType.MARKET
-    words = [
-        f'"symbol":"{instrument.symbol}"',
-        f'"side":"{SIDE_WORD[action.side]}"',
-        f'"orderType":"{"Market" if is_market else "Limit"}"',
-        '"qty":"%b"',
+    parts: list[bytes | int] = [
+        f'"symbol":"{instrument.symbol}","side":"{SIDE_WORD[action.side]}"'.encode(),
     ]
-    if is_market:
+    if action.ord_type is OrdType.MARKET:
+        parts += [b',"orderType":"Market","qty":"', QTY, b'"']
         # Without it a spot market buy is counted in quote coin.
-        words += ['"marketUnit":"baseCoin"'] if is_spot else []
+        parts += [b',"marketUnit":"baseCoin"'] if is_spot else []
     else:
-        words.append('"price":"%b"')
-        words.append(f'"timeInForce":"{"PostOnly" if action.post_only else TIME_IN_FORCE_WORD[action.time_in_force]}"')
-    words.append('"orderLinkId":"%b"')
+        word = "PostOnly" if action.post_only else TIME_IN_FORCE_WORD[action.time_in_force]
+        parts += [b',"orderType":"Limit","qty":"', QTY, b'","price":"', PX, f'","timeInForce":"{word}"'.encode()]
+    parts += [b',"orderLinkId":"', CL_ORD_ID, b'"']
     if not is_spot:
-        words.append('"positionIdx":0')
-        words += ['"reduceOnly":true'] if action.reduce_only else []
-    words.append(f'"smpType":"{SMP_TYPE.decode()}"')
-    return (",".join(words) + "}").encode()
+        parts.append(b',"positionIdx":0')
+        parts += [b',"reduceOnly":true'] if action.reduce_only else []
+    parts.append(b',"smpType":"%b"' % SMP_TYPE)
+    return parts

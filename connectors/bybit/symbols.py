@@ -14,7 +14,6 @@ from typing import Any, Final
 from engine.instrument import Instrument, atoms_from_text, exact_units
 from engine.types import InstrumentKind, InstrumentState, Market, OrdType, Side, TimeInForce, Venue
 from engine.venue import InstrumentSpec
-from ext.fixed import text_from_units
 
 _KIND: Final = {"LinearPerpetual": InstrumentKind.PERPETUAL, "LinearFutures": InstrumentKind.FUTURE}
 _STATE: Final = {
@@ -62,26 +61,6 @@ def instrument_from_row(row: Mapping[str, Any], spec: InstrumentSpec) -> Instrum
         min_notional_atoms=atoms_from_text((lots["minOrderAmt"] if is_spot else lots.get("minNotionalValue")) or "0"),
         state=_STATE.get(row["status"], InstrumentState.UNKNOWN),
     )
-
-
-class Scale:
-    """Integers of one instrument to decimal text, without Decimal: used for every order."""
-
-    __slots__ = ("_lot", "_tick")
-
-    def __init__(self, instrument: Instrument) -> None:
-        self._tick = instrument.px_scale
-        self._lot = instrument.qty_scale
-
-    def px(self, ticks: int) -> bytes:
-        text = text_from_units(ticks, *self._tick)
-        assert isinstance(text, bytes) and ticks >= 0, f"{ticks} ticks have no text"
-        return text
-
-    def qty(self, lots: int) -> bytes:
-        text = text_from_units(lots, *self._lot)
-        assert isinstance(text, bytes) and lots >= 0, f"{lots} lots have no text"
-        return text
 
 
 def decimal_of(text: str | None) -> Decimal:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from connectors.bybit import endpoints
@@ -25,7 +26,7 @@ from connectors.bybit.errors import (
     Outcome,
     outcome_of,
 )
-from connectors.bybit.requests import AMEND, CANCEL, FRAME, PLACE, Desks, OrderAction, Route
+from connectors.bybit.requests import AMEND, CANCEL, PLACE, Desks, OrderAction, Route
 from connectors.session import MS, SECOND, ChannelSession, Outgoing, PendingRequests, Priority
 from engine.actions import AmendOrder, CancelAll, CancelOrder, PlaceOrder
 from engine.events import InstrumentStateChanged, OrderReport, VenueNotice, VenueRefused
@@ -44,25 +45,22 @@ CANCEL_ALL_ATTEMPTS: Final = 6
 LATE_NS: Final = 60 * SECOND  # answers are still understood for so long after their timeout
 
 
-class Job:
-    """One request on its way: one action, or a batch of them."""
+class Job(msgspec.Struct, eq=False):
+    """One request on its way: one action, or a batch of them. A struct, because one is made for every order."""
 
-    __slots__ = (
-        "actions", "attempt", "is_batch", "is_withdrawn", "market", "number", "outgoing", "priority", "route",
-        "sent_ns",
-    )  # fmt: skip
+    route: Route
+    actions: Sequence[OrderAction]
+    market: Market
+    priority: Priority
+    is_withdrawn: bool = False
+    attempt: int = 1
+    number: int = 0  # in its request identifier on the trade socket
+    sent_ns: int = 0
+    outgoing: Outgoing | None = None
 
-    def __init__(self, route: Route, actions: Sequence[OrderAction], market: Market, priority: Priority) -> None:
-        self.route = route
-        self.actions = actions
-        self.market = market
-        self.priority = priority
-        self.is_batch = len(actions) > 1
-        self.is_withdrawn = False
-        self.attempt = 1
-        self.number = 0  # in its request identifier on the trade socket
-        self.sent_ns = 0
-        self.outgoing: Outgoing | None = None
+    @property
+    def is_batch(self) -> bool:
+        return len(self.actions) > 1
 
 
 class OrderEntry:
@@ -75,8 +73,7 @@ class OrderEntry:
         self._context = context
         self._session = session
         self._order_timeout_ns = context.settings.order_timeout_ms * MS
-        self._desks = Desks(context)
-        self._request_prefix = b"tw"
+        self._desks = Desks(context, b"tw")
         self._request_count = 0
         self._pending: PendingRequests[Job] = PendingRequests()
         self._late: PendingRequests[Job] = PendingRequests()
@@ -88,17 +85,17 @@ class OrderEntry:
 
     def start(self, now_ns: int) -> None:
         # Request identifiers must not repeat, also not over restarts: the time of the start is part of each.
-        self._request_prefix = b"%x" % self._context.utc_ms(now_ns)
+        self._desks = Desks(self._context, b"%x" % self._context.utc_ms(now_ns))
 
     # --- wishes ---
 
     def place_one(self, action: PlaceOrder, now_ns: int) -> None:
         """The way of nearly every order: nothing waits, the budget has room, the socket is up."""
         context = self._context
-        desk = self._desks.get(action.instrument)
-        if desk is None or context.auth is None or context.outbox.waiting:
+        if context.auth is None or context.outbox.waiting or action.instrument not in context.instruments:
             self.place((action,), now_ns)
             return
+        desk = self._desks.of(action.instrument)
         priority = _priority(action)
         job = Job(PLACE, (action,), desk.instrument.market, priority)
         if desk.creates.acquire(1, priority, now_ns) or not self._transmit(job, now_ns):
@@ -262,14 +259,9 @@ class OrderEntry:
         if job.is_withdrawn:
             return True
         context, session = self._context, self._session
-        payload = self._desks.payload(job.actions)
         if session is not None and session.is_logged_in:
             number = self._request_count + 1
-            op = job.route.batch_op if job.is_batch else job.route.op
-            frame = FRAME % (
-                self._request_prefix, number, context.utc_ms(now_ns), context.settings.recv_window_ms, op, payload,
-            )  # fmt: skip
-            if session.send(frame):
+            if session.send(self._desks.frame(job.route, job.actions, number, context.utc_ns(now_ns))):
                 self._request_count = job.number = number
                 self._pending.add(number, job, now_ns + self._order_timeout_ns, endpoints.TRADE)
                 self._sent(job, now_ns)
@@ -278,7 +270,10 @@ class OrderEntry:
             return False
         path = job.route.batch_path if job.is_batch else job.route.path
         call = context.post_call(
-            path, payload, lambda reply, at_ns: self._on_reply(job, reply, at_ns), timeout_ns=self._order_timeout_ns
+            path,
+            self._desks.body(job.actions),
+            lambda reply, at_ns: self._on_reply(job, reply, at_ns),
+            timeout_ns=self._order_timeout_ns,
         )
         call.outgoing = job.outgoing or self._outgoing(job, now_ns)
         self._sent(job, now_ns)

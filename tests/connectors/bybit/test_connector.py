@@ -180,7 +180,7 @@ def test_connector_imports_only_what_it_may() -> None:
     engine = ("types", "instrument", "events", "actions", "venue", "errors", "ids")
     allowed = {f"engine.{name}" for name in engine} | {
         "__future__", "collections.abc", "decimal", "enum", "typing", "urllib.parse", "msgspec", "orjson", "ext",
-        "ext.fixed", "ext.scan", "ext.sequence", "ext.throttle", "ext.decode_bybit", "connectors.session",
+        "ext.encode", "ext.scan", "ext.sequence", "ext.throttle", "ext.decode_bybit", "connectors.session",
         "connectors.rest", "connectors.keys", "connectors.bybit",
     }  # fmt: skip
     for path in sorted(SOURCES.glob("*.py")):

@@ -8,11 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from connectors.bybit.symbols import Scale, fee_ppm, instrument_from_row
-from engine.instrument import Instrument
+from connectors.bybit.symbols import fee_ppm, instrument_from_row
 from engine.types import InstrumentKind, InstrumentState, Market, Venue
 from engine.venue import InstrumentSpec
 
@@ -56,22 +53,6 @@ def test_recorded_spot_row_uses_base_precision_and_min_amount(captures: Path) ->
 def test_status_words_that_are_not_trading(captures: Path, word: str, state: InstrumentState) -> None:
     row = {**rows(captures, "http_get_instruments_linear.json")[0], "status": word}
     assert instrument_from_row(row, InstrumentSpec(0, Market.LINEAR, "BTCUSDT")).state is state
-
-
-def instrument(tick: str, lot: str) -> Instrument:
-    return Instrument(
-        index=0, venue=Venue.BYBIT, market=Market.LINEAR, kind=InstrumentKind.PERPETUAL, symbol="X", base="X",
-        quote="USDT", settle="USDT", tick_size=Decimal(tick), lot_size=Decimal(lot),
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(("tick", "lot"), [("0.10", "0.001"), ("0.00005", "100"), ("5", "0.000001"), ("0.25", "10")])
-@given(units=st.integers(0, 10**15))
-def test_text_of_prices_and_quantities_is_exact(tick: str, lot: str, units: int) -> None:
-    scale = Scale(instrument(tick, lot))
-    assert Decimal(scale.px(units).decode()) == Decimal(tick) * units
-    assert Decimal(scale.qty(units).decode()) == Decimal(lot) * units
-    assert b"E" not in scale.px(units)
 
 
 def test_fee_rate_in_parts_per_million_is_never_too_small() -> None:
