@@ -19,7 +19,7 @@ from engine.metrics import PAGE_NAME, Metrics
 from engine.pipeline import Pipeline
 from engine.publish import Publisher
 from engine.records import RecordKind, RunStart, encode_run_start
-from engine.state import save
+from engine.state import load, save
 from engine.types import Venue
 from engine.venue import Credentials
 from tools.recovery import Recovered, recover
@@ -62,7 +62,8 @@ class Engine:
                 self.credentials,
                 self.metrics.stages,
                 utc_offset_ns=self.utc_offset_ns,
-                state=recovered.state,
+                # Through the very bytes of RUN_START, so that a replay starts from nothing less and nothing more.
+                state=load(restored) if restored else None,
             )
             self.run_start = self._run_start(restored)
             self.publisher = Publisher(self.pipeline, self.metrics, self.epoch)
