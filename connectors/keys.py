@@ -34,10 +34,10 @@ class OffSigner:
 
 class HmacSigner:
     def __init__(self, secret: str) -> None:
-        self._hmac = HmacSha256(secret.encode())
+        self.hmac = HmacSha256(secret.encode())  # for what signs in place
 
     def sign(self, message: bytes) -> bytes:
-        return self._hmac.hexdigest(message)
+        return self.hmac.hexdigest(message)
 
 
 class Ed25519Signer:

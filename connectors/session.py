@@ -458,6 +458,11 @@ class Outbox:
         self._wire = wire
         self._queues: tuple[deque[Outgoing], ...] = tuple(deque() for _ in Priority)
 
+    def acquire(self, throttles: Sequence[Throttle], weights: Sequence[int], priority: int, now_ns: int) -> bool:
+        """Take the budget of a message that need not wait, without making an Outgoing of it: nothing waits, and it
+        fits. The caller sends it now. False takes nothing: submit it."""
+        return not self.waiting and not acquire_all(throttles, weights, priority, now_ns)
+
     def submit(self, item: Outgoing, now_ns: int) -> None:
         if self.waiting:
             self._queues[item.priority].append(item)

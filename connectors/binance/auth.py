@@ -1,7 +1,7 @@
-"""Signing, and templates that become request bytes by patching.
+"""Signing, and templates of requests.
 
 REST: the raw query is signed as sent, `signature` last. WebSocket API: all parameters but the signature, sorted by
-name, joined as a query. One `Template` serves both; no dict and no JSON encoder on the way of an order.
+name, joined as a query. One `Template` serves both; text and signature of an order are made in `ext.encode`.
 Ed25519 keys log the socket on once (`session.logon`); its requests then carry a timestamp and no signature.
 Source: binance-spot-api-docs rest-api.md "SIGNED Endpoint security", web-socket-api.md "Request security"; USD-M
 "WebSocket API General Info"; read 2026-11-22.
@@ -9,15 +9,17 @@ Source: binance-spot-api-docs rest-api.md "SIGNED Endpoint security", web-socket
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote_from_bytes
 
-from connectors.keys import Signer, make_signer
+from connectors.keys import HmacSigner, Signer, make_signer
 from engine.venue import Credentials
+from ext.encode import REQUEST_ID, SIGNATURE, UTC_MS, OrderTemplate
+from ext.sign import HmacSha256
 
-SLOT: Final = "%b"
-"""Value of a parameter that is patched in at each request; slots are filled in the order of their sorted names."""
+Params = Mapping[str, str | int]
+"""Name of a parameter -> its constant text, or a hole of `ext.encode` that is filled at each request."""
 
 _BARE: Final = frozenset(("timestamp", "orderId", "cancelOrderId", "recvWindow"))  # JSON numbers, never strings
 
@@ -42,11 +44,20 @@ class Auth:
     def api_key(self) -> str:
         return self._credentials.api_key
 
+    @property
+    def signer(self) -> Signer:
+        if self._signer is None:
+            self._signer = make_signer(self._credentials, is_off=self._is_off())
+        return self._signer
+
+    @property
+    def hmac(self) -> HmacSha256 | None:
+        """What signs in place; None where the key is of another kind, or the signature a constant."""
+        signer = self.signer
+        return signer.hmac if isinstance(signer, HmacSigner) else None
+
     def sign(self, text: bytes) -> bytes:
-        signer = self._signer
-        if signer is None:
-            signer = self._signer = make_signer(self._credentials, is_off=self._is_off())
-        return signer.sign(text)
+        return self.signer.sign(text)
 
     def query(self, params: bytes, utc_ms: int) -> bytes:
         """Query of a signed REST request: window, time and signature appended."""
@@ -75,46 +86,49 @@ class Auth:
 
 
 class Template:
-    """One method with its constant parameters; `params` maps a name to a constant or to SLOT.
+    """One method with its parameters, for one instrument; `px` and `qty` are the scales of its tick and lot.
 
-    `recvWindow`, `timestamp` and the key are added here. Values are given in the order of the sorted slot names,
-    without the timestamp.
+    `recvWindow`, `timestamp` and the key are added here. `frame` gives the text of a WebSocket API request.
     """
 
-    def __init__(self, auth: Auth, method: str, params: Mapping[str, str]) -> None:
-        everything = {**params, "recvWindow": auth.recv_window, "timestamp": SLOT}
+    def __init__(self, auth: Auth, method: str, params: Params, *, px: tuple[int, int], qty: tuple[int, int]) -> None:
+        everything: Params = {**params, "recvWindow": auth.recv_window, "timestamp": UTC_MS}
         self._auth = auth
-        self._rest = _joined(everything)
-        self._signed = _joined({**everything, "apiKey": auth.api_key})
-        self.slots = [name for name in sorted(everything) if everything[name] == SLOT and name != "timestamp"]
-        assert all(name < "timestamp" for name in self.slots), f"{self.slots}: the timestamp must be patched last"
+        self._query = OrderTemplate(_joined(everything), px=px, qty=qty)
         if auth.is_session:
-            self._frame = _json(method, everything, "")
-        else:
-            self._frame = _json(method, {**everything, "apiKey": auth.api_key}, ',"signature":"%b"')
+            self.frame = OrderTemplate([*_json(method, everything), b"}}"], px=px, qty=qty)
+            return
+        everything = {**everything, "apiKey": auth.api_key}
+        hmac = auth.hmac
+        signature = SIGNATURE if hmac is not None else auth.sign(b"")
+        parts = [*_json(method, everything), b',"signature":"', signature, b'"}}']
+        signed = _joined(everything) if hmac is not None else ()
+        self.frame = OrderTemplate(parts, px=px, qty=qty, signed_parts=signed, signer=hmac)
 
-    def frame(self, request_id: int, values: tuple[bytes, ...], utc_ms: int) -> bytes:
-        """Text of a WebSocket API request."""
-        timestamp = b"%d" % utc_ms
-        if self._auth.is_session:
-            return self._frame % (request_id, *values, timestamp)
-        signature = self._auth.sign(self._signed % (*values, timestamp))
-        return self._frame % (request_id, *values, timestamp, signature)
-
-    def query(self, values: tuple[bytes, ...], utc_ms: int) -> bytes:
+    def query(
+        self, utc_ns: int, cl_ord_id: int, px_ticks: int, qty_lots: int, order_id: str = "", client_id: str = ""
+    ) -> bytes:
         """Query of the same request over REST, signature included."""
-        text = self._rest % (*values, b"%d" % utc_ms)
+        text = self._query.fill(0, utc_ns, cl_ord_id, px_ticks, qty_lots, order_id, client_id)
         return text + b"&signature=" + self._auth.url_signature(text)
 
 
-def _joined(params: Mapping[str, str]) -> bytes:
-    return "&".join(f"{name}={params[name]}" for name in sorted(params)).encode()
+def _joined(params: Params) -> Sequence[bytes | int]:
+    parts: list[bytes | int] = []
+    for name in sorted(params):
+        parts += [b"&"] if parts else []
+        parts += [name.encode(), b"=", _part(params[name])]
+    return parts
 
 
-def _json(method: str, params: Mapping[str, str], tail: str) -> bytes:
-    parts = [f'"{name}":{_value(name, params[name])}' for name in sorted(params)]
-    return f'{{"id":%d,"method":"{method}","params":{{{",".join(parts)}{tail}}}}}'.encode()
+def _json(method: str, params: Params) -> Sequence[bytes | int]:
+    """Text of a request until behind its last parameter."""
+    parts: list[bytes | int] = [b'{"id":', REQUEST_ID, f',"method":"{method}","params":{{'.encode()]
+    for at, name in enumerate(sorted(params)):
+        quote = b"" if name in _BARE else b'"'
+        parts += [b',"' if at else b'"', name.encode(), b'":', quote, _part(params[name]), quote]
+    return parts
 
 
-def _value(name: str, value: str) -> str:
-    return value if name in _BARE else f'"{value}"'
+def _part(value: str | int) -> bytes | int:
+    return value.encode() if isinstance(value, str) else value

@@ -120,9 +120,12 @@ class Context:
         self._counter += 1
         return self._counter
 
-    def utc_ms(self, side: MarketSide, now_ns: int) -> int:
+    def utc_ns(self, side: MarketSide, now_ns: int) -> int:
         """The venue's clock, as far as we know it."""
-        return (now_ns + self.utc_offset_ns + side.offset_ns) // MS
+        return now_ns + self.utc_offset_ns + side.offset_ns
+
+    def utc_ms(self, side: MarketSide, now_ns: int) -> int:
+        return self.utc_ns(side, now_ns) // MS
 
     def side_of(self, instrument: int) -> MarketSide:
         return self.sides[self.instruments[instrument].market]

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from connectors.binance.auth import SLOT, Auth, Template
+from connectors.binance.auth import Auth, Params, Template
 from connectors.binance.symbols import Symbol
 from engine.actions import PlaceOrder
 from engine.types import Market, OrdType, Side, TimeInForce
+from ext.encode import CL_ORD_ID, CLIENT_ID, ORDER_ID, PX, QTY
 
 _TIF_TEXT: Final[dict[TimeInForce, str]] = {
     TimeInForce.GTC: "GTC",
@@ -40,32 +41,29 @@ class Shape:
 
 
 class Shapes:
-    """Templates of one market, made at first use."""
+    """Requests of one market, made at first use and kept by their symbol.
+
+    Of what is filled in: a plain cl_ord_id is CL_ORD_ID; a client id that names a leg is CLIENT_ID; what names an
+    order that is there (its number, or a client id) is ORDER_ID.
+    """
 
     def __init__(self, auth: Auth, market: Market, order_path: str) -> None:
         self._auth = auth
         self._is_spot = market is Market.SPOT
         self._order_path = order_path
-        self._place: dict[tuple[int, Side, OrdType, TimeInForce, bool, bool], Shape] = {}
-        self._other: dict[tuple[str, int, Side | None, bool, bool], Shape] = {}
 
     def place(self, symbol: Symbol, action: PlaceOrder) -> Shape:
-        """Slots: newClientOrderId[, price], quantity. Raises Unsupported."""
-        key = (
-            action.instrument,
-            action.side,
-            action.ord_type,
-            action.time_in_force,
-            action.post_only,
-            action.reduce_only,
-        )
-        shape = self._place.get(key)
+        """Fills: CL_ORD_ID, PX unless it is a market order, QTY. Raises Unsupported."""
+        key = (action.side, action.ord_type, action.time_in_force, action.post_only, action.reduce_only)
+        shape = symbol.shapes.get(key)
         if shape is None:
-            shape = self._place[key] = self._make_place(symbol, action)
+            shape = symbol.shapes[key] = self._make_place(symbol, action)
         return shape
 
     def _make_place(self, symbol: Symbol, action: PlaceOrder) -> Shape:
-        params = {"symbol": symbol.instrument.symbol, "newClientOrderId": SLOT, "quantity": SLOT}
+        params: dict[str, str | int] = {
+            "symbol": symbol.instrument.symbol, "newClientOrderId": CL_ORD_ID, "quantity": QTY,
+        }  # fmt: skip
         params.update(self._kind(action.side, action.ord_type, action.time_in_force, action.post_only))
         if action.reduce_only and not self._is_spot:
             params["reduceOnly"] = "true"
@@ -73,16 +71,22 @@ class Shapes:
         params["newOrderRespType"] = "ACK" if is_ack_only else "RESULT"
         if self._is_spot or params.get("timeInForce") != "GTX":
             params["selfTradePreventionMode"] = symbol.stp
-        template = Template(self._auth, "order.place", params)
-        return Shape(template, "POST", self._order_path, is_ack_only=is_ack_only)
+        return self._shape(symbol, "order.place", params, "POST", self._order_path, is_ack_only=is_ack_only)
 
-    def _kind(self, side: Side, ord_type: OrdType, tif: TimeInForce, post_only: bool) -> dict[str, str]:
-        params = {"side": side.name}
+    def _shape(
+        self, symbol: Symbol, method: str, params: Params, http_method: str, path: str, *, is_ack_only: bool = False
+    ) -> Shape:
+        instrument = symbol.instrument
+        template = Template(self._auth, method, params, px=instrument.px_scale, qty=instrument.qty_scale)
+        return Shape(template, http_method, path, is_ack_only=is_ack_only)
+
+    def _kind(self, side: Side, ord_type: OrdType, tif: TimeInForce, post_only: bool) -> dict[str, str | int]:
+        params: dict[str, str | int] = {"side": side.name}
         if ord_type is OrdType.MARKET:
             return {**params, "type": "MARKET"}
         if tif not in _TIF_TEXT:
             raise Unsupported(f"time in force {tif.name} is not served here")
-        params["price"] = SLOT
+        params["price"] = PX
         if post_only:
             if tif is not TimeInForce.GTC:
                 raise Unsupported(f"post-only with {tif.name}")
@@ -92,68 +96,71 @@ class Shapes:
         return {**params, "type": "LIMIT", "timeInForce": _TIF_TEXT[tif]}
 
     def cancel(self, symbol: Symbol, by_number: bool) -> Shape:
-        """Slots: orderId, or origClientOrderId."""
-        key = ("cancel", symbol.instrument.index, None, False, by_number)
-        shape = self._other.get(key)
+        """Fills: ORDER_ID."""
+        key = ("cancel", by_number)
+        shape = symbol.shapes.get(key)
         if shape is None:
-            params = {"symbol": symbol.instrument.symbol, "orderId" if by_number else "origClientOrderId": SLOT}
-            shape = self._other[key] = Shape(Template(self._auth, "order.cancel", params), "DELETE", self._order_path)
+            params: Params = {
+                "symbol": symbol.instrument.symbol, "orderId" if by_number else "origClientOrderId": ORDER_ID,
+            }  # fmt: skip
+            shape = symbol.shapes[key] = self._shape(symbol, "order.cancel", params, "DELETE", self._order_path)
         return shape
 
     def keep_priority(self, symbol: Symbol, by_number: bool) -> Shape:
-        """Spot, less quantity at the same price. Slots: newClientOrderId, newQty, orderId or origClientOrderId."""
-        key = ("keep", symbol.instrument.index, None, False, by_number)
-        shape = self._other.get(key)
+        """Spot, less quantity at the same price. Fills: CLIENT_ID, QTY, ORDER_ID."""
+        key = ("keep", by_number)
+        shape = symbol.shapes.get(key)
         if shape is None:
-            params = {
+            params: dict[str, str | int] = {
                 "symbol": symbol.instrument.symbol,
-                "newClientOrderId": SLOT,  # the same id again, or the venue makes one up
-                "newQty": SLOT,
-                "orderId" if by_number else "origClientOrderId": SLOT,
+                "newClientOrderId": CLIENT_ID,  # the same id again, or the venue makes one up
+                "newQty": QTY,
+                "orderId" if by_number else "origClientOrderId": ORDER_ID,
             }
-            template = Template(self._auth, "order.amend.keepPriority", params)
-            shape = self._other[key] = Shape(template, "PUT", f"{self._order_path}/amend/keepPriority")
+            path = f"{self._order_path}/amend/keepPriority"
+            shape = symbol.shapes[key] = self._shape(symbol, "order.amend.keepPriority", params, "PUT", path)
         return shape
 
     def cancel_replace(self, symbol: Symbol, side: Side, post_only: bool, by_number: bool) -> Shape:
-        """Spot. Slots: cancelOrderId or cancelOrigClientOrderId, newClientOrderId, price, quantity."""
-        key = ("replace", symbol.instrument.index, side, post_only, by_number)
-        shape = self._other.get(key)
+        """Spot. Fills: ORDER_ID (what goes), CLIENT_ID, PX, QTY."""
+        key = ("replace", side, post_only, by_number)
+        shape = symbol.shapes.get(key)
         if shape is None:
-            params = {
+            params: dict[str, str | int] = {
                 "symbol": symbol.instrument.symbol,
                 "cancelReplaceMode": "STOP_ON_FAILURE",
-                "cancelOrderId" if by_number else "cancelOrigClientOrderId": SLOT,
-                "newClientOrderId": SLOT,
-                "quantity": SLOT,
+                "cancelOrderId" if by_number else "cancelOrigClientOrderId": ORDER_ID,
+                "newClientOrderId": CLIENT_ID,
+                "quantity": QTY,
                 "newOrderRespType": "RESULT",
                 "selfTradePreventionMode": symbol.stp,
                 **self._kind(side, OrdType.LIMIT, TimeInForce.GTC, post_only),
             }
-            template = Template(self._auth, "order.cancelReplace", params)
-            shape = self._other[key] = Shape(template, "POST", f"{self._order_path}/cancelReplace")
+            path = f"{self._order_path}/cancelReplace"
+            shape = symbol.shapes[key] = self._shape(symbol, "order.cancelReplace", params, "POST", path)
         return shape
 
     def modify(self, symbol: Symbol, side: Side, by_number: bool) -> Shape:
-        """USD-M. Slots: orderId or origClientOrderId, price, quantity."""
-        key = ("modify", symbol.instrument.index, side, False, by_number)
-        shape = self._other.get(key)
+        """USD-M. Fills: ORDER_ID, PX, QTY."""
+        key = ("modify", side, by_number)
+        shape = symbol.shapes.get(key)
         if shape is None:
-            params = {
+            params: dict[str, str | int] = {
                 "symbol": symbol.instrument.symbol,
                 "side": side.name,
-                "orderId" if by_number else "origClientOrderId": SLOT,
-                "price": SLOT,
-                "quantity": SLOT,
+                "orderId" if by_number else "origClientOrderId": ORDER_ID,
+                "price": PX,
+                "quantity": QTY,
             }
-            shape = self._other[key] = Shape(Template(self._auth, "order.modify", params), "PUT", self._order_path)
+            shape = symbol.shapes[key] = self._shape(symbol, "order.modify", params, "PUT", self._order_path)
         return shape
 
     def cancel_all(self, symbol: Symbol) -> Shape:
-        """Spot. No slots."""
-        key = ("cancel_all", symbol.instrument.index, None, False, False)
-        shape = self._other.get(key)
+        """Spot. Fills nothing."""
+        key = ("cancel_all",)
+        shape = symbol.shapes.get(key)
         if shape is None:
-            template = Template(self._auth, "openOrders.cancelAll", {"symbol": symbol.instrument.symbol})
-            shape = self._other[key] = Shape(template, "DELETE", "/api/v3/openOrders")
+            params: Params = {"symbol": symbol.instrument.symbol}
+            shape = self._shape(symbol, "openOrders.cancelAll", params, "DELETE", "/api/v3/openOrders")
+            symbol.shapes[key] = shape
         return shape

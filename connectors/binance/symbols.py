@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.instrument import Instrument, atoms_from_text
 from engine.types import NO_PX, InstrumentKind, InstrumentState, Market, Venue
 from engine.venue import InstrumentSpec
-from ext.fixed import text_from_units
+
+if TYPE_CHECKING:
+    from connectors.binance.requests import Shape
 
 _STATES: dict[str, InstrumentState] = {
     "TRADING": InstrumentState.TRADING,
@@ -81,9 +83,10 @@ def _instrument(spec: InstrumentSpec, row: Mapping[str, Any], filters: Mapping[s
 
 
 class Symbol:
-    """One instrument's texts: fast conversions for the order path, and what its symbol allows."""
+    """One instrument's texts: its templates of orders, conversions, and what its symbol allows."""
 
-    __slots__ = ("instrument", "lower", "name", "px_decimals", "px_mantissa", "qty_decimals", "qty_mantissa", "stp")
+    __slots__ = ("instrument", "lower", "name", "px_decimals", "px_mantissa", "qty_decimals", "qty_mantissa", "shapes",
+                 "stp")  # fmt: skip
 
     def __init__(self, instrument: Instrument, row: Mapping[str, Any]) -> None:
         self.instrument = instrument
@@ -91,18 +94,9 @@ class Symbol:
         self.lower = instrument.symbol.lower()
         self.px_decimals, self.px_mantissa = instrument.px_scale
         self.qty_decimals, self.qty_mantissa = instrument.qty_scale
+        self.shapes: dict[tuple[object, ...], Shape] = {}  # filled by requests.Shapes; gone when tick or lot change
         allowed: Sequence[str] = row.get("allowedSelfTradePreventionModes", (STP_WANTED,))
         self.stp = STP_WANTED if STP_WANTED in allowed else row.get("defaultSelfTradePreventionMode", "NONE")
-
-    def px_bytes(self, px_ticks: int) -> bytes:
-        text = text_from_units(px_ticks, self.px_decimals, self.px_mantissa)
-        assert isinstance(text, bytes), f"{self.instrument.symbol}: price of {px_ticks} ticks does not fit: {text}"
-        return text
-
-    def qty_bytes(self, qty_lots: int) -> bytes:
-        text = text_from_units(qty_lots, self.qty_decimals, self.qty_mantissa)
-        assert isinstance(text, bytes), f"{self.instrument.symbol}: quantity of {qty_lots} lots does not fit: {text}"
-        return text
 
     def px(self, text: str) -> int:
         """Ticks, rounded to the nearest (a fill of a liquidation, or after a change of tick size, may be off the

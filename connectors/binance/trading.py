@@ -13,6 +13,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from connectors.binance.auth import Auth
@@ -35,7 +36,7 @@ from connectors.session import MS, ChannelPair, Outgoing, PendingRequests, Prior
 from engine.actions import AmendOrder, CancelAll, CancelOrder, PlaceOrder
 from engine.events import OrderReport, VenueRefused
 from engine.ids import text_from_cl_ord_id
-from engine.types import ConnState, ExecType, Market, OrdStatus, OrdType, Venue
+from engine.types import ConnState, ExecType, Market, OrdStatus, Venue
 
 NEW_AGE_NS: Final = 250 * MS
 """A price decided longer ago than this is not worth sending."""
@@ -59,35 +60,22 @@ _REFUSED: dict[Op, tuple[ExecType, OrdStatus]] = {
 }
 
 
-class OrderRequest:
-    """One request under way."""
+class OrderRequest(msgspec.Struct, eq=False):
+    """One request under way, and what fills its template. A struct, because one is made for every order."""
 
-    __slots__ = (
-        "cl_ord_id",
-        "expected_cum_lots",
-        "is_trim",
-        "op",
-        "order_id",
-        "request_id",
-        "sent_ns",
-        "shape",
-        "symbol",
-        "values",
-    )
-
-    def __init__(
-        self, op: Op, symbol: Symbol, cl_ord_id: int, order_id: str, shape: Shape, values: tuple[bytes, ...]
-    ) -> None:
-        self.op = op
-        self.symbol = symbol
-        self.cl_ord_id = cl_ord_id
-        self.order_id = order_id
-        self.shape = shape
-        self.values = values
-        self.request_id = 0
-        self.sent_ns = 0
-        self.expected_cum_lots = 0  # REPLACE: what the leg had executed when we asked
-        self.is_trim = False  # our own correction after a replace; nobody asked for it by name
+    op: Op
+    symbol: Symbol
+    cl_ord_id: int
+    order_id: str
+    shape: Shape
+    px_ticks: int = 0
+    qty_lots: int = 0
+    name: str = ""  # what names the order that is there: its number, or a client id
+    client_id: str = ""  # of the leg that will be there
+    request_id: int = 0
+    sent_ns: int = 0
+    expected_cum_lots: int = 0  # REPLACE: what the leg had executed when we asked
+    is_trim: bool = False  # our own correction after a replace; nobody asked for it by name
 
 
 class Trading:
@@ -120,12 +108,7 @@ class Trading:
         except Unsupported as error:
             self._refuse_locally(Op.PLACE, symbol, action.cl_ord_id, "", str(error), now_ns)
             return
-        client_id = text_from_cl_ord_id(action.cl_ord_id).encode()
-        if action.ord_type is OrdType.MARKET:
-            values: tuple[bytes, ...] = (client_id, symbol.qty_bytes(action.qty_lots))
-        else:
-            values = (client_id, symbol.px_bytes(action.px_ticks), symbol.qty_bytes(action.qty_lots))
-        request = OrderRequest(Op.PLACE, symbol, action.cl_ord_id, "", shape, values)
+        request = OrderRequest(Op.PLACE, symbol, action.cl_ord_id, "", shape, action.px_ticks, action.qty_lots)
         order = self._live.add(action)
         priority = _priority(action)
         age_ns = self._timeout_ns if priority is Priority.HEDGE else NEW_AGE_NS
@@ -143,20 +126,20 @@ class Trading:
         elif not name:
             name = text_from_cl_ord_id(action.cl_ord_id)
         shape = self._shapes.cancel(symbol, bool(order_id))
-        values = (name.encode(),)
-        request = OrderRequest(Op.CANCEL, symbol, action.cl_ord_id, order_id, shape, values)
+        request = OrderRequest(Op.CANCEL, symbol, action.cl_ord_id, order_id, shape, name=name)
         self._submit(request, Priority.CANCEL, self._throttles_cancel, self._weights_cancel, now_ns, 0)
 
     def amend(self, action: AmendOrder, now_ns: int) -> None:
         symbol = self._side.by_index[action.instrument]
         order = self._live.orders.get(action.cl_ord_id)
         order_id = (order.order_id if order is not None else "") or action.order_id
-        client_id = leg_text(action.cl_ord_id, order.leg if order is not None else 0).encode()
-        name = order_id.encode() or client_id
+        client_id = leg_text(action.cl_ord_id, order.leg if order is not None else 0)
+        name = order_id or client_id
         if not self._is_spot:
             shape = self._shapes.modify(symbol, action.side, bool(order_id))
-            values: tuple[bytes, ...] = (name, symbol.px_bytes(action.px_ticks), symbol.qty_bytes(action.qty_lots))
-            request = OrderRequest(Op.AMEND, symbol, action.cl_ord_id, order_id, shape, values)
+            request = OrderRequest(
+                Op.AMEND, symbol, action.cl_ord_id, order_id, shape, action.px_ticks, action.qty_lots, name
+            )
         elif order is None or order.is_replacing:
             text = "a replace of this order is under way" if order is not None else "shape of this order is not known"
             self._refuse_locally(Op.AMEND, symbol, action.cl_ord_id, order_id, text, now_ns)
@@ -164,8 +147,9 @@ class Trading:
         elif action.px_ticks == order.px_ticks and action.qty_lots < order.qty_lots:
             shape = self._shapes.keep_priority(symbol, bool(order_id))
             leg_lots = max(0, action.qty_lots - self._live.base_lots(order.cl_ord_id, order.leg))
-            values = (client_id, symbol.qty_bytes(leg_lots), name)
-            request = OrderRequest(Op.AMEND, symbol, action.cl_ord_id, order_id, shape, values)
+            request = OrderRequest(
+                Op.AMEND, symbol, action.cl_ord_id, order_id, shape, action.px_ticks, leg_lots, name, client_id
+            )
         else:
             executed_lots = self._live.base_lots(order.cl_ord_id, order.leg + 1)
             leaves_lots = action.qty_lots - executed_lots
@@ -174,9 +158,10 @@ class Trading:
                 self._refuse_locally(Op.AMEND, symbol, action.cl_ord_id, order_id, text, now_ns)
                 return
             shape = self._shapes.cancel_replace(symbol, order.side, order.post_only, bool(order_id))
-            new_id = leg_text(action.cl_ord_id, order.leg + 1).encode()
-            values = (name, new_id, symbol.px_bytes(action.px_ticks), symbol.qty_bytes(leaves_lots))
-            request = OrderRequest(Op.REPLACE, symbol, action.cl_ord_id, order_id, shape, values)
+            new_id = leg_text(action.cl_ord_id, order.leg + 1)
+            request = OrderRequest(
+                Op.REPLACE, symbol, action.cl_ord_id, order_id, shape, action.px_ticks, leaves_lots, name, new_id
+            )
             request.expected_cum_lots = self._live.leg_cum_lots(order.cl_ord_id, order.leg)
             order.is_replacing = True
             order.replaced_ns = now_ns
@@ -187,7 +172,7 @@ class Trading:
     def cancel_all(self, action: CancelAll, now_ns: int) -> None:
         symbol = self._side.by_index[action.instrument]
         if self._is_spot and self._pair.state is ConnState.UP:
-            request = OrderRequest(Op.CANCEL_ALL, symbol, 0, "", self._shapes.cancel_all(symbol), ())
+            request = OrderRequest(Op.CANCEL_ALL, symbol, 0, "", self._shapes.cancel_all(symbol))
             self._submit(request, Priority.CANCEL, self._throttles_cancel, self._weights_cancel, now_ns, 0)
         else:
             self._cancel_all_rest(symbol, now_ns)
@@ -221,6 +206,11 @@ class Trading:
         now_ns: int,
         deadline_ns: int,
     ) -> None:
+        # The way of nearly every order. A socket that ends at this very moment costs the weight twice.
+        outbox, is_up = self._side.outbox, self._pair.active.state is ConnState.UP
+        if is_up and outbox.acquire(throttles, weights, priority, now_ns) and self._send(request, now_ns):
+            return
+
         def transmit(now_ns: int) -> bool:
             return self._transmit(request, item, now_ns)
 
@@ -228,27 +218,38 @@ class Trading:
             self._refuse_locally(request.op, request.symbol, request.cl_ord_id, request.order_id, "throttled", now_ns)
 
         item = Outgoing(priority, throttles, weights, transmit, expire if deadline_ns else None, deadline_ns)
-        self._side.outbox.submit(item, now_ns)
+        outbox.submit(item, now_ns)
 
     def _transmit(self, request: OrderRequest, item: Outgoing, now_ns: int) -> bool:
         request.sent_ns = now_ns
-        session = self._pair.active
-        if session.state is ConnState.UP:
-            request_id = request.request_id = self._ctx.next_id()
-            frame = request.shape.template.frame(request_id, request.values, self._ctx.utc_ms(self._side, now_ns))
-            if session.send(frame):
-                self._pending.add(request_id, request, now_ns + self._timeout_ns, session.channel)
-                return True
+        if self._pair.active.state is ConnState.UP and self._send(request, now_ns):
+            return True
         if self._ctx.is_stopping and request.op is Op.PLACE:
             return False
         self._send_rest(request, item, now_ns)
+        return True
+
+    def _send(self, request: OrderRequest, now_ns: int) -> bool:
+        session = self._pair.active
+        request.sent_ns = now_ns
+        request_id = request.request_id = self._ctx.next_id()
+        frame = request.shape.template.frame.fill(
+            request_id, self._ctx.utc_ns(self._side, now_ns), request.cl_ord_id, request.px_ticks, request.qty_lots,
+            request.name, request.client_id,
+        )  # fmt: skip
+        if not session.send(frame):
+            return False
+        self._pending.add(request_id, request, now_ns + self._timeout_ns, session.channel)
         return True
 
     def _send_rest(self, request: OrderRequest, item: Outgoing, now_ns: int) -> None:
         shape = request.shape
 
         def build(now_ns: int) -> RestRequest:
-            query = shape.template.query(request.values, self._ctx.utc_ms(self._side, now_ns))
+            query = shape.template.query(
+                self._ctx.utc_ns(self._side, now_ns), request.cl_ord_id, request.px_ticks, request.qty_lots,
+                request.name, request.client_id,
+            )  # fmt: skip
             return RestRequest(
                 shape.http_method, self._side.rest_url, f"{shape.path}?{query.decode()}", self._auth.headers
             )
@@ -367,14 +368,15 @@ class Trading:
         # Fills slipped in between question and cancel: the new leg is larger than what was asked for by that much.
         symbol = request.symbol
         order = self._live.orders[request.cl_ord_id]
-        name = order.order_id.encode()
+        name = order.order_id
         if leg_lots > 0:
             shape = self._shapes.keep_priority(symbol, True)
-            values = (leg_text(order.cl_ord_id, order.leg).encode(), symbol.qty_bytes(leg_lots), name)
-            trim = OrderRequest(Op.AMEND, symbol, order.cl_ord_id, order.order_id, shape, values)
+            leg = leg_text(order.cl_ord_id, order.leg)
+            trim = OrderRequest(
+                Op.AMEND, symbol, order.cl_ord_id, name, shape, qty_lots=leg_lots, name=name, client_id=leg
+            )
         else:
-            shape = self._shapes.cancel(symbol, True)
-            trim = OrderRequest(Op.CANCEL, symbol, order.cl_ord_id, order.order_id, shape, (name,))
+            trim = OrderRequest(Op.CANCEL, symbol, order.cl_ord_id, name, self._shapes.cancel(symbol, True), name=name)
         trim.is_trim = True
         self._submit(trim, Priority.CANCEL, self._throttles_cancel, (self._side.weights.amend,), now_ns, 0)
 
