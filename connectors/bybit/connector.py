@@ -165,7 +165,7 @@ class BybitConnector(ExchangeConnector):
         self.entry.place(actions, now_ns)
 
     def cancel_order(self, action: CancelOrder, now_ns: int) -> None:
-        self.entry.cancel((action,), now_ns)
+        self.entry.cancel_one(action, now_ns)
 
     def cancel_orders(self, actions: Sequence[CancelOrder], now_ns: int) -> None:
         self.entry.cancel(actions, now_ns)

@@ -68,13 +68,18 @@ class Form:
 class Desk:
     """What every order of one instrument needs, made once."""
 
-    __slots__ = ("_batches", "_forms", "_request_prefix", "_window", "category", "creates", "instrument", "symbol")
+    __slots__ = (
+        "_batches", "_forms", "_request_prefix", "_window", "cancels", "category", "creates", "instrument", "market",
+        "symbol",
+    )  # fmt: skip
 
     def __init__(self, context: Context, instrument: Instrument, request_prefix: bytes) -> None:
         self.instrument = instrument
         self.category = endpoints.CATEGORY[instrument.market].encode()
         self.symbol = b'"symbol":"%b",' % instrument.symbol.encode()
+        self.market = instrument.market
         self.creates = context.limit(Group.CREATE, instrument.market)
+        self.cancels = context.limit(Group.CANCEL, instrument.market)
         self._request_prefix = request_prefix
         self._window = context.settings.recv_window_ms
         self._forms: dict[tuple[object, ...], Form] = {}
@@ -130,14 +135,24 @@ class Desks:
 
     def __init__(self, context: Context, request_prefix: bytes) -> None:
         self._context = context
+        self._instruments = context.instruments
         self._request_prefix = request_prefix
         self._desks: dict[int, Desk] = {}
 
+    def get(self, index: int) -> Desk | None:
+        """None where no such instrument is defined."""
+        instrument, desk = self._instruments.get(index), self._desks.get(index)
+        if desk is not None and desk.instrument is instrument:
+            return desk
+        if instrument is None:
+            return None
+        # The first order, or defined anew: tick and lot may be others.
+        desk = self._desks[index] = Desk(self._context, instrument, self._request_prefix)
+        return desk
+
     def of(self, index: int) -> Desk:
-        desk = self._desks.get(index)
-        instrument = self._context.instruments[index]
-        if desk is None or desk.instrument is not instrument:  # defined anew: tick and lot may be others
-            desk = self._desks[index] = Desk(self._context, instrument, self._request_prefix)
+        desk = self.get(index)
+        assert desk is not None, f"instrument {index} is not defined; what is sent was looked up before"
         return desk
 
     def frame(self, route: Route, actions: Sequence[OrderAction], number: int, utc_ns: int) -> bytes:

@@ -26,7 +26,7 @@ from connectors.bybit.errors import (
     Outcome,
     outcome_of,
 )
-from connectors.bybit.requests import AMEND, CANCEL, PLACE, Desks, OrderAction, Route
+from connectors.bybit.requests import AMEND, CANCEL, PLACE, Desk, Desks, OrderAction, Route
 from connectors.session import MS, SECOND, ChannelSession, Outgoing, PendingRequests, Priority
 from engine.actions import AmendOrder, CancelAll, CancelOrder, PlaceOrder
 from engine.events import InstrumentStateChanged, OrderReport, VenueNotice, VenueRefused
@@ -42,6 +42,11 @@ JUST_PLACED_NS: Final = SECOND
 NOT_VISIBLE_YET: Final = (110001, 170213)
 CANCEL_ALL_MAX: Final = 500  # orders that one cancel-all of futures takes
 CANCEL_ALL_ATTEMPTS: Final = 6
+# Looking a member up in its class costs more than taking a token from a budget.
+_CANCEL: Final = Priority.CANCEL
+_HEDGE: Final = Priority.HEDGE
+_REDUCE: Final = Priority.REDUCE
+_NEW: Final = Priority.NEW
 LATE_NS: Final = 60 * SECOND  # answers are still understood for so long after their timeout
 
 
@@ -91,16 +96,42 @@ class OrderEntry:
 
     def place_one(self, action: PlaceOrder, now_ns: int) -> None:
         """The way of nearly every order: nothing waits, the budget has room, the socket is up."""
-        context = self._context
-        if context.auth is None or context.outbox.waiting or action.instrument not in context.instruments:
+        desk = self._ready_desk(action)
+        if desk is None:
             self.place((action,), now_ns)
             return
-        desk = self._desks.of(action.instrument)
         priority = _priority(action)
-        job = Job(PLACE, (action,), desk.instrument.market, priority)
-        if desk.creates.acquire(1, priority, now_ns) or not self._transmit(job, now_ns):
+        job = Job(PLACE, (action,), desk.market, priority)
+        if desk.creates.acquire(1, priority, now_ns):
             self._queued[action.cl_ord_id] = job
             self._submit(job, self._age_ns(job), now_ns)
+            return
+        number = self._request_count + 1
+        frame = desk.form(action).frame.fill(
+            number, self._context.utc_ns(now_ns), action.cl_ord_id, action.px_ticks, action.qty_lots
+        )
+        if self._send(job, number, frame, now_ns):
+            self._placed_ns[action.cl_ord_id] = now_ns
+            self._unproved[action.cl_ord_id] = job
+        else:
+            self._queued[action.cl_ord_id] = job
+            self._submit(job, self._age_ns(job), now_ns)
+
+    def cancel_one(self, action: CancelOrder, now_ns: int) -> None:
+        """The same for a cancel; a place that waits is withdrawn on the long way."""
+        desk = self._ready_desk(action)
+        if desk is None or self._queued:
+            self.cancel((action,), now_ns)
+            return
+        job = Job(CANCEL, (action,), desk.market, _CANCEL)
+        if desk.cancels.acquire(1, _CANCEL, now_ns) or not self._transmit(job, now_ns):
+            self._submit(job, CANCEL_PATIENCE_NS, now_ns)
+
+    def _ready_desk(self, action: PlaceOrder | CancelOrder) -> Desk | None:
+        context, session = self._context, self._session
+        if session is None or not session.is_logged_in or context.auth is None or context.outbox.waiting:
+            return None
+        return self._desks.get(action.instrument)
 
     def place(self, actions: Sequence[PlaceOrder], now_ns: int) -> None:
         for market, group in self._by_market(actions, now_ns):
@@ -261,9 +292,8 @@ class OrderEntry:
         context, session = self._context, self._session
         if session is not None and session.is_logged_in:
             number = self._request_count + 1
-            if session.send(self._desks.frame(job.route, job.actions, number, context.utc_ns(now_ns))):
-                self._request_count = job.number = number
-                self._pending.add(number, job, now_ns + self._order_timeout_ns, endpoints.TRADE)
+            frame = self._desks.frame(job.route, job.actions, number, context.utc_ns(now_ns))
+            if self._send(job, number, frame, now_ns):
                 self._sent(job, now_ns)
                 return True
         if context.address_limit.acquire(1, job.priority, now_ns):
@@ -278,6 +308,14 @@ class OrderEntry:
         call.outgoing = job.outgoing or self._outgoing(job, now_ns)
         self._sent(job, now_ns)
         context.rest.send(call, context.outbox, now_ns)
+        return True
+
+    def _send(self, job: Job, number: int, frame: bytes, now_ns: int) -> bool:
+        if not self._context.wire.send(endpoints.TRADE, frame):
+            return False
+        self._request_count = job.number = number
+        job.sent_ns = now_ns
+        self._pending.add(number, job, now_ns + self._order_timeout_ns, endpoints.TRADE)
         return True
 
     def _sent(self, job: Job, now_ns: int) -> None:
@@ -432,8 +470,8 @@ class OrderEntry:
 
 def _priority(action: PlaceOrder) -> Priority:
     if action.is_hedge:
-        return Priority.HEDGE
-    return Priority.REDUCE if action.reduce_only else Priority.NEW
+        return _HEDGE
+    return _REDUCE if action.reduce_only else _NEW
 
 
 def _request_number(req_id: object) -> int:
