@@ -58,7 +58,13 @@ def extensions() -> list[Extension]:
             [str(path.relative_to(ROOT))],
             include_dirs=["ext"],
             depends=headers,
-            extra_compile_args=["-std=gnu11", "-Wno-unused", "-Wno-unreachable-code", "-Wno-sign-compare", *compile_args()],
+            extra_compile_args=[
+                "-std=gnu11",
+                "-Wno-unused",
+                "-Wno-unreachable-code",
+                "-Wno-sign-compare",
+                *compile_args(),
+            ],
         )
         for path in sorted((ROOT / "ext").glob("*.pyx"))
         if not ONLY or path.stem in ONLY

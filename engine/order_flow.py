@@ -160,16 +160,21 @@ class OrderFlow:
         if target.is_terminal and not order.status.is_terminal:
             if target is OrdStatus.FILLED:
                 order.venue_cum_lots = max(order.venue_cum_lots, order.qty_lots)
+            if self._learn_id(order, report) and order.status.is_terminal:
+                return
             if order.is_missing_fills:
                 order.final = target
                 order.text = report.text
-                self._learn_id(order, report)
                 return
             self._close(order, target, report.code, report.text)
             return
         if order.status.is_terminal and not target.is_terminal:
             self._reopen(order)
-        self._learn_id(order, report, target)
+        if self._learn_id(order, report, target):
+            # Fills were waiting under this id: look again from where the order stands now.
+            if order.is_open:
+                self.advance(order, happened, report)
+            return
         if target is OrdStatus.UNKNOWN and order.status is not OrdStatus.UNKNOWN:
             core.health[order.venue].on_outcome_unknown(core.now_ns)
             core.book(records.OrderUnknown(order.cl_ord_id, report.text))
@@ -190,13 +195,33 @@ class OrderFlow:
         self.core.risk.reserve(order, self.core.instruments[order.instrument])
         self.core.note_anomaly("reopened", order.cl_ord_id, order.text)
 
-    def _learn_id(self, order: Order, report: OrderReport, target: OrdStatus | None = None) -> None:
-        """The venue's id is evidence by itself: it goes into the ledger even when the status stays."""
+    def _learn_id(self, order: Order, report: OrderReport, target: OrdStatus | None = None) -> bool:
+        """The venue's id is evidence by itself: it goes into the ledger even when the status stays. True when fills
+        that had come under this id were given to the order."""
         if report.order_id and report.order_id != order.order_id:
             status = order.status if target is None or target.is_terminal else target
             if status is OrdStatus.UNKNOWN and order.status is not OrdStatus.UNKNOWN:
                 status = order.status
+            before = order.cum_qty_lots
             self.core.book(records.OrderAccepted(order.cl_ord_id, report.order_id, status, report.exch_ts_ns))
+            if order.cum_qty_lots > before:
+                self._attribute(order, order.cum_qty_lots - before)
+                return True
+        return False
+
+    def _attribute(self, order: Order, qty_lots: int) -> None:
+        """Fills that were booked before their order was known are in the position: only the order catches up."""
+        core = self.core
+        core.risk.shrink(order, core.instruments[order.instrument], qty_lots)
+        core.legs.on_fill(order, qty_lots)
+        if not order.is_open:
+            return
+        happened = OrderInput.FILLED if order.cum_qty_lots >= order.qty_lots else OrderInput.PARTIAL
+        target = next_status(order.status, happened, order.cum_qty_lots)
+        if target is OrdStatus.FILLED:
+            self._close(order, target, 0, "")
+        elif target is not None and target is not order.status:
+            core.book(records.OrderAccepted(order.cl_ord_id, order.order_id, target, 0))
 
     def _amended(self, order: Order, target: OrdStatus, report: OrderReport | None) -> None:
         px_ticks, qty_lots = order.px_ticks, order.qty_lots
@@ -297,6 +322,7 @@ class OrderFlow:
         )  # fmt: skip
         core.book(records.OrderAdopted(placed, report.order_id, max(0, report.cum_qty_lots)))
         order = core.state.orders[report.cl_ord_id]
+        order.reserved_lots = max(0, order.qty_lots - order.cum_qty_lots)
         core.risk.reserve(order, core.instruments[order.instrument])
         core.note_anomaly("adopted", order.cl_ord_id, f"epoch {epoch_of(order.cl_ord_id)}")
         self.advance(order, STATUS_INPUT[report.ord_status], report)

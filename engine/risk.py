@@ -118,6 +118,14 @@ class Risk:
             self.gate.on_late_fill(index, order.strategy, order.side, px_ticks, qty_lots - covered)
         self.gate.set_position(index, self.portfolio.position_lots(index))
 
+    def shrink(self, order: Order, instrument: Instrument, qty_lots: int) -> None:
+        """Less of the order is open, and the position has it already."""
+        covered = min(qty_lots, order.reserved_lots)
+        if covered:
+            self.gate.release(order.instrument, order.strategy, order.side, order.reserved_px_ticks, covered, False)
+            self._reserve_funds(order, instrument, -covered)
+            order.reserved_lots -= covered
+
     def close(self, order: Order, instrument: Instrument) -> None:
         """The venue has proved that nothing of it is open any more."""
         index = order.instrument

@@ -17,6 +17,8 @@ from engine.orders import Order
 from engine.portfolio import Holding, PortfolioManager, Position
 from engine.types import OrdStatus, Venue
 
+UNATTRIBUTED_KEPT = 1_000
+"""Order ids with fills whose order is not known: foreign ones, and ours whose acknowledgement is still to come."""
 CLOSED_KEPT = 20_000
 """Closed orders kept for late words about them; memory is bounded by construction."""
 FILL_IDS_KEPT = 50_000
@@ -30,6 +32,7 @@ class State:
         self.closed: deque[int] = deque()
         self.by_order_id: dict[tuple[Venue, str], int] = {}
         self.fill_ids: dict[int, dict[str, None]] = {}
+        self.unattributed: dict[tuple[Venue, str], int] = {}
         self.last_fill_exch_ns: dict[int, int] = {}
         self.portfolio = PortfolioManager()
         self.order_counter = 0
@@ -105,6 +108,9 @@ class State:
         if r.order_id:
             order.order_id = r.order_id
             self.by_order_id[order.venue, r.order_id] = r.cl_ord_id
+            # Fills that came under this id before anybody knew whose it was.
+            order.cum_qty_lots += self.unattributed.pop((order.venue, r.order_id), 0)
+            order.venue_cum_lots = max(order.venue_cum_lots, order.cum_qty_lots)
         self._move(order, r.status)
 
     def _filled(self, r: records.OrderFilled) -> None:
@@ -118,6 +124,10 @@ class State:
         order = self.orders.get(r.cl_ord_id)
         if order is None:
             self.foreign_fill_count += 1
+            key = (r.venue, r.order_id)
+            self.unattributed[key] = self.unattributed.get(key, 0) + r.qty_lots
+            if len(self.unattributed) > UNATTRIBUTED_KEPT:
+                del self.unattributed[next(iter(self.unattributed))]
             return
         order.cum_qty_lots += r.qty_lots
         order.venue_cum_lots = max(order.venue_cum_lots, order.cum_qty_lots)
@@ -212,6 +222,7 @@ class SavedState(msgspec.Struct):
     orders: list[SavedOrder]
     fill_ids: dict[int, list[str]]
     last_fill_exch_ns: dict[int, int]
+    unattributed: list[tuple[Venue, str, int]]
     instruments: list[Any]
     positions: list[Position]
     holdings: list[tuple[Venue, str, Holding]]
@@ -229,6 +240,7 @@ def save(state: State) -> bytes:
             orders=[saved_order(order) for order in state.open_orders.values()],
             fill_ids={instrument: list(known) for instrument, known in state.fill_ids.items()},
             last_fill_exch_ns=state.last_fill_exch_ns,
+            unattributed=[(venue, order_id, lots) for (venue, order_id), lots in state.unattributed.items()],
             instruments=[records.encode_ledger(i) for i in state.portfolio.instruments.values()],
             positions=list(state.portfolio.positions.values()),
             holdings=[(venue, asset, h) for (venue, asset), h in state.portfolio.holdings.items()],
@@ -268,6 +280,7 @@ def load(blob: bytes) -> State:
         state._move(order, item.status)
     state.fill_ids = {instrument: dict.fromkeys(known) for instrument, known in saved.fill_ids.items()}
     state.last_fill_exch_ns = saved.last_fill_exch_ns
+    state.unattributed = {(venue, order_id): lots for venue, order_id, lots in saved.unattributed}
     state.portfolio.positions = {position.instrument: position for position in saved.positions}
     state.portfolio.holdings = {(venue, asset): holding for venue, asset, holding in saved.holdings}
     state.executions = saved.executions

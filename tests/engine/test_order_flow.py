@@ -155,6 +155,42 @@ def test_amended_order_is_released_at_the_price_it_was_reserved_at(desk: Any) ->
     assert gate.gross_atoms - before == 5 * 640_000 * 10**4, "only the position is left, at the book's price"
 
 
+def fill_by_venue_id(desk: Any, order_id: str, qty: int, exec_id: str) -> None:
+    """A row of a trade history: it names the venue's order id and not ours."""
+    desk.say(
+        events.Fill(
+            desk.now, Venue.BINANCE, 0, 0, order_id, exec_id, Side.BUY, 640_000, qty, 1, "USDT", False, desk.now
+        )
+    )
+
+
+def test_fill_under_an_id_not_yet_known_finds_its_order_when_the_id_is_learned(desk: Any) -> None:
+    ident = desk.place(qty=10)
+    desk.report(ident, ExecType.OUTCOME_UNKNOWN, OrdStatus.UNKNOWN, order_id="")
+    fill_by_venue_id(desk, "V9", 4, "E4")
+    fill_by_venue_id(desk, "V9", 6, "E6")
+    assert reserved(desk) == (10, 10, 0), "whose fills these are is not known: both count"
+    desk.report(ident, ExecType.STATUS, OrdStatus.FILLED, 10, order_id="V9")
+    assert desk.status(ident) is OrdStatus.FILLED
+    assert reserved(desk) == (10, 0, 0)
+    assert desk.core.state.orders[ident].cum_qty_lots == 10
+    fill_by_venue_id(desk, "V9", 6, "E6")
+    assert reserved(desk) == (10, 0, 0)
+
+
+def test_part_of_an_order_filled_under_an_unknown_id_leaves_the_rest_open(desk: Any) -> None:
+    ident = desk.place(qty=10)
+    fill_by_venue_id(desk, "V9", 4, "E4")
+    desk.report(ident, ExecType.NEW, OrdStatus.PARTIALLY_FILLED, 4, order_id="V9")
+    assert desk.status(ident) is OrdStatus.PARTIALLY_FILLED
+    assert reserved(desk) == (4, 6, 0)
+    folded = State()
+    for record in desk.ledger:
+        folded.apply(record)
+    assert folded.orders[ident].cum_qty_lots == 4
+    assert save(folded) == save(desk.core.state)
+
+
 def test_foreign_orders_are_counted_and_never_canceled(desk: Any) -> None:
     desk.say(events.OrderReport(desk.now, Venue.BYBIT, 1, 0, "F1", ExecType.NEW, OrdStatus.NEW))
     assert desk.core.flow.foreign_count == 1
