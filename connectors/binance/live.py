@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from connectors.binance.symbols import Symbol
 from connectors.session import MS
 from engine.actions import PlaceOrder
@@ -50,6 +52,7 @@ EXECS: dict[str, ExecType] = {
     "TRADE_PREVENTION": ExecType.EXPIRED,
 }
 
+_LIMIT: Final = OrdType.LIMIT
 _RESTING: Final = (TimeInForce.GTC, TimeInForce.GTD)
 _OPEN: Final = (OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED)
 
@@ -105,39 +108,20 @@ def exec_of_answer(status: OrdStatus) -> ExecType:
     return _ANSWERS.get(status, ExecType.NEW)
 
 
-class LiveOrder:
-    """One order of ours that may be open."""
+class LiveOrder(msgspec.Struct, eq=False):
+    """One order of ours that may be open. A struct, because one is made for every order."""
 
-    __slots__ = (
-        "can_rest",
-        "cl_ord_id",
-        "instrument",
-        "is_replacing",
-        "leg",
-        "ord_type",
-        "order_id",
-        "post_only",
-        "px_ticks",
-        "qty_lots",
-        "replaced_ns",
-        "side",
-        "tif",
-    )
-
-    def __init__(self, order: PlaceOrder | OrderReport, qty_lots: int, *, post_only: bool) -> None:
-        self.cl_ord_id = order.cl_ord_id
-        self.instrument = order.instrument
-        self.side = order.side
-        self.ord_type = order.ord_type
-        self.tif = order.time_in_force
-        self.post_only = post_only
-        self.px_ticks = order.px_ticks
-        self.qty_lots = qty_lots  # of the whole order
-        self.order_id = ""  # of the newest leg
-        self.leg = 0
-        self.is_replacing = False  # a cancel-replace is under way: the end of this leg is not the end of the order
-        self.replaced_ns = 0  # when it was asked for
-        self.can_rest = self.ord_type is OrdType.LIMIT and self.tif in _RESTING
+    cl_ord_id: int
+    instrument: int
+    side: Side
+    px_ticks: int
+    qty_lots: int  # of the whole order
+    post_only: bool
+    can_rest: bool
+    order_id: str = ""  # of the newest leg
+    leg: int = 0
+    is_replacing: bool = False  # a cancel-replace is under way: the end of this leg is not the end of the order
+    replaced_ns: int = 0  # when it was asked for
 
 
 class Live:
@@ -152,7 +136,13 @@ class Live:
     # --- open orders ---
 
     def add(self, action: PlaceOrder) -> LiveOrder:
-        return self._keep(LiveOrder(action, action.qty_lots, post_only=action.post_only))
+        can_rest = action.ord_type is _LIMIT and action.time_in_force in _RESTING
+        return self._keep(
+            LiveOrder(
+                action.cl_ord_id, action.instrument, action.side, action.px_ticks, action.qty_lots, action.post_only,
+                can_rest,
+            )
+        )  # fmt: skip
 
     def adopt(self, row: Mapping[str, Any], report: OrderReport) -> None:
         """Take in an open order of ours from an earlier run; one that ended in this run has a known number and is
@@ -160,9 +150,12 @@ class Live:
         if report.ord_status not in _OPEN or report.cl_ord_id in self.orders:
             return
         post_only = row["type"] == "LIMIT_MAKER" or row.get("timeInForce") == "GTX"
-        order = self._keep(LiveOrder(report, report.order_qty_lots, post_only=post_only))
-        order.order_id = report.order_id
-        order.leg = self.owner(report.instrument, report.order_id)[1]
+        can_rest = report.ord_type is _LIMIT and report.time_in_force in _RESTING
+        order = LiveOrder(
+            report.cl_ord_id, report.instrument, report.side, report.px_ticks, report.order_qty_lots, post_only,
+            can_rest, report.order_id, self.owner(report.instrument, report.order_id)[1],
+        )  # fmt: skip
+        self._keep(order)
 
     def _keep(self, order: LiveOrder) -> LiveOrder:
         self.orders[order.cl_ord_id] = order

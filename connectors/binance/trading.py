@@ -52,6 +52,15 @@ class Op(Enum):
     CANCEL_ALL = 5
 
 
+# Members on the way of every order: looking one up in its class costs more than taking a token from a budget.
+_PLACE: Final = Op.PLACE
+_CANCEL_ORDER: Final = Op.CANCEL
+_UP: Final = ConnState.UP
+_CANCEL: Final = Priority.CANCEL
+_HEDGE: Final = Priority.HEDGE
+_REDUCE: Final = Priority.REDUCE
+_NEW: Final = Priority.NEW
+
 _REFUSED: dict[Op, tuple[ExecType, OrdStatus]] = {
     Op.PLACE: (ExecType.REJECTED, OrdStatus.REJECTED),
     Op.CANCEL: (ExecType.CANCEL_REJECTED, OrdStatus.UNKNOWN),
@@ -108,10 +117,10 @@ class Trading:
         except Unsupported as error:
             self._refuse_locally(Op.PLACE, symbol, action.cl_ord_id, "", str(error), now_ns)
             return
-        request = OrderRequest(Op.PLACE, symbol, action.cl_ord_id, "", shape, action.px_ticks, action.qty_lots)
+        request = OrderRequest(_PLACE, symbol, action.cl_ord_id, "", shape, action.px_ticks, action.qty_lots)
         order = self._live.add(action)
         priority = _priority(action)
-        age_ns = self._timeout_ns if priority is Priority.HEDGE else NEW_AGE_NS
+        age_ns = self._timeout_ns if priority is _HEDGE else NEW_AGE_NS
         self._submit(request, priority, self._side.order_throttles, self._weights_new, now_ns, now_ns + age_ns)
         if order.can_rest:
             self.on_rested(action.instrument, now_ns)
@@ -126,8 +135,8 @@ class Trading:
         elif not name:
             name = text_from_cl_ord_id(action.cl_ord_id)
         shape = self._shapes.cancel(symbol, bool(order_id))
-        request = OrderRequest(Op.CANCEL, symbol, action.cl_ord_id, order_id, shape, name=name)
-        self._submit(request, Priority.CANCEL, self._throttles_cancel, self._weights_cancel, now_ns, 0)
+        request = OrderRequest(_CANCEL_ORDER, symbol, action.cl_ord_id, order_id, shape, name=name)
+        self._submit(request, _CANCEL, self._throttles_cancel, self._weights_cancel, now_ns, 0)
 
     def amend(self, action: AmendOrder, now_ns: int) -> None:
         symbol = self._side.by_index[action.instrument]
@@ -165,15 +174,13 @@ class Trading:
             request.expected_cum_lots = self._live.leg_cum_lots(order.cl_ord_id, order.leg)
             order.is_replacing = True
             order.replaced_ns = now_ns
-        self._submit(
-            request, Priority.NEW, self._side.order_throttles, self._weights_amend, now_ns, now_ns + NEW_AGE_NS
-        )
+        self._submit(request, _NEW, self._side.order_throttles, self._weights_amend, now_ns, now_ns + NEW_AGE_NS)
 
     def cancel_all(self, action: CancelAll, now_ns: int) -> None:
         symbol = self._side.by_index[action.instrument]
-        if self._is_spot and self._pair.state is ConnState.UP:
+        if self._is_spot and self._pair.state is _UP:
             request = OrderRequest(Op.CANCEL_ALL, symbol, 0, "", self._shapes.cancel_all(symbol))
-            self._submit(request, Priority.CANCEL, self._throttles_cancel, self._weights_cancel, now_ns, 0)
+            self._submit(request, _CANCEL, self._throttles_cancel, self._weights_cancel, now_ns, 0)
         else:
             self._cancel_all_rest(symbol, now_ns)
 
@@ -207,10 +214,19 @@ class Trading:
         deadline_ns: int,
     ) -> None:
         # The way of nearly every order. A socket that ends at this very moment costs the weight twice.
-        outbox, is_up = self._side.outbox, self._pair.active.state is ConnState.UP
-        if is_up and outbox.acquire(throttles, weights, priority, now_ns) and self._send(request, now_ns):
-            return
+        outbox, is_up = self._side.outbox, self._pair.active.state is _UP
+        if not (is_up and outbox.acquire(throttles, weights, priority, now_ns) and self._send(request, now_ns)):
+            outbox.submit(self._outgoing(request, priority, throttles, weights, deadline_ns), now_ns)
 
+    # Apart from `_submit`, which would otherwise pay for the closures of every order.
+    def _outgoing(
+        self,
+        request: OrderRequest,
+        priority: Priority,
+        throttles: Sequence[Any],
+        weights: Sequence[int],
+        deadline_ns: int,
+    ) -> Outgoing:
         def transmit(now_ns: int) -> bool:
             return self._transmit(request, item, now_ns)
 
@@ -218,11 +234,11 @@ class Trading:
             self._refuse_locally(request.op, request.symbol, request.cl_ord_id, request.order_id, "throttled", now_ns)
 
         item = Outgoing(priority, throttles, weights, transmit, expire if deadline_ns else None, deadline_ns)
-        outbox.submit(item, now_ns)
+        return item
 
     def _transmit(self, request: OrderRequest, item: Outgoing, now_ns: int) -> bool:
         request.sent_ns = now_ns
-        if self._pair.active.state is ConnState.UP and self._send(request, now_ns):
+        if self._pair.active.state is _UP and self._send(request, now_ns):
             return True
         if self._ctx.is_stopping and request.op is Op.PLACE:
             return False
@@ -480,5 +496,5 @@ class Trading:
 
 def _priority(action: PlaceOrder) -> Priority:
     if action.is_hedge:
-        return Priority.HEDGE
-    return Priority.REDUCE if action.reduce_only else Priority.NEW
+        return _HEDGE
+    return _REDUCE if action.reduce_only else _NEW
