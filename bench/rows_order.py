@@ -65,11 +65,12 @@ def bytes_row(scale: int) -> Row:
         Venue.BYBIT, 0, 2**56, Side.BUY, OrdType.LIMIT, 618000, 1, TimeInForce.IOC, False, False, False
     )  # fmt: skip
     fill, start_ns = desk.form(order).frame.fill, 1_763_800_000 * SECOND
-    numbers, sizes, ids = range(1, scale + 1), range(1, scale + 1), range(2**56, 2**56 + scale)
-    times = range(start_ns, start_ns + 1000 * scale, 1000)
-    prices = range(618000, 618000 + scale)
+    # Lists: the integers are there before, as they are in an action.
+    sizes, ids = list(range(1, scale + 1)), list(range(2**56, 2**56 + scale))
+    times = list(range(start_ns, start_ns + 1000 * scale, 1000))
+    prices = list(range(618000, 618000 + scale))
     contestants = {
-        OURS: timed(lambda: exhaust(map(fill, numbers, times, ids, prices, sizes)), scale),
+        OURS: timed(lambda: exhaust(map(fill, sizes, times, ids, prices, sizes)), scale),
         "orjson of a dict": timed(lambda: exhaust(map(order_by_orjson, prices, sizes, ids)), scale),
     }
     return Row("order bytes (bybit create)", "ns", contestants, 200, 80, note="with the envelope; called from Python")
