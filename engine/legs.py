@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 RETRY_NS = 100_000_000
 MAX_HEDGES = 12
 WIDEN_PPM = 300
+BUY, SELL, IOC = Side.BUY, Side.SELL, TimeInForce.IOC
 
 
 class PlanState(Enum):
@@ -106,7 +107,7 @@ class LegExecutor:
         """Send the legs of a new plan; 0 when the gate refuses one of them, and then none is sent."""
         core = self.core
         qty = self._common_qty(buy, sell, qty_atoms)
-        legs = [(buy, Side.BUY), (sell, Side.SELL)]
+        legs = [(buy, BUY), (sell, SELL)]
         prices = [core.router.bound_ticks(index, side, bound_ppm) for index, side in legs]
         if qty <= 0 or NO_PX in prices:
             return 0
@@ -200,7 +201,7 @@ class LegExecutor:
 
     def _send(self, plan: LegPlan, index: int, side: Side, px: int, qty_atoms: int, *, is_hedge: bool = False) -> bool:
         lots = qty_atoms // self.core.router.lot_atoms[index]
-        cl_ord_id = self.core.place_leg(plan, index, side, px, lots, TimeInForce.IOC, is_hedge=is_hedge)
+        cl_ord_id = self.core.place_leg(plan, index, side, px, lots, IOC, is_hedge=is_hedge)
         if cl_ord_id:
             plan.orders.append(cl_ord_id)
         return bool(cl_ord_id)

@@ -17,6 +17,7 @@ from ext.gate import REASONS
 
 NO_FUNDS = "NO_FUNDS"
 ALLOTMENT = "ALLOTMENT"
+SPOT = InstrumentKind.SPOT  # bound once: a look-up on an enum class costs 55 ns
 
 
 class Risk:
@@ -79,7 +80,7 @@ class Risk:
         if code:
             self.last_value, self.last_limit = self.gate.last_value, self.gate.last_limit
             return REASONS[code]
-        if instrument.kind is InstrumentKind.SPOT:
+        if instrument.kind is SPOT:
             return self._check_funds(instrument, side, px_ticks, qty_lots)
         return ""
 
@@ -96,7 +97,7 @@ class Risk:
         """Count an order in full, from the moment before it is sent."""
         index, px_ticks = order.instrument, order.reserved_px_ticks
         self.gate.reserve(index, order.strategy, order.side, px_ticks, order.reserved_lots)
-        if instrument.kind is InstrumentKind.SPOT:
+        if instrument.kind is SPOT:
             self._reserve_funds(order, instrument, order.reserved_lots)
         self.own[index][order.cl_ord_id] = order
         bid, ask = self.own_best[index]
@@ -147,7 +148,7 @@ class Risk:
         self.gate.set_position(index, self.portfolio.position_lots(index))
 
     def _reserve_funds(self, order: Order, instrument: Instrument, qty_lots: int) -> None:
-        if instrument.kind is InstrumentKind.SPOT and qty_lots:
+        if instrument.kind is SPOT and qty_lots:
             asset, atoms = funds_needed(instrument, order.side, order.reserved_px_ticks, abs(qty_lots))
             key = (order.venue, asset)
             self.reserved[key] = self.reserved.get(key, 0) + (atoms if qty_lots > 0 else -atoms)

@@ -60,7 +60,7 @@ class OrderRouter:
         book = self.books.get(index)
         if book is None or not book.is_valid:
             return NO_PX
-        if side is Side.BUY:
+        if side > 0:
             px = book.best_ask_px
             return px if px == NO_PX else px * self.tick_atoms[index] * (PPM + self.taker_ppm[index]) // PPM
         px = book.best_bid_px
@@ -108,7 +108,7 @@ class OrderRouter:
     def bound_ticks(self, index: int, side: Side, bound_ppm: int) -> int:
         """Limit price of an aggressive order: the touch, worsened by at most `bound_ppm`."""
         book = self.books[index]
-        touch = book.best_ask_px if side is Side.BUY else book.best_bid_px
+        touch = book.best_ask_px if side > 0 else book.best_bid_px
         if touch == NO_PX:
             return NO_PX
         allowance = touch * bound_ppm // PPM
