@@ -8,6 +8,7 @@ kernel says who is at the other end). One JSON object in, one JSON object out:
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -114,6 +115,9 @@ def send_command(path: Path, name: str, args: Mapping[str, str] | None = None, t
     except (TimeoutError, BlockingIOError):
         raise ControlError(f"{path}: the engine did not answer in {timeout_s} s") from None
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOTCONN:
+            # A busy machine: the queue of the engine was full for as long as we waited.
+            raise ControlError(f"{path}: the engine did not answer in {timeout_s} s") from None
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ControlError(f"{path}: cannot reach the engine: {text}") from None
     if not reply.get("ok"):
