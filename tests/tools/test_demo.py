@@ -64,9 +64,11 @@ def assert_same_books(config: Path, port: int) -> None:
 
 
 def assert_replays_equal(config: Path) -> None:
+    recorded = 0
     for report in replay(config.parent / "state" / "journal"):
         assert report.different == 0, report.first_difference
-        assert report.recorded > 0
+        recorded += report.recorded  # a run that is killed at once has decided nothing
+    assert recorded > 0
 
 
 def intents(journal: Path) -> set[int]:
