@@ -269,11 +269,21 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"tickwright book: {error}\n")
         return EXIT_DATA
     if args.json:
-        sys.stdout.write(json.dumps({"books": books}, indent=1) + "\n")
+        sys.stdout.write(json.dumps({"books": books | short_names(books)}, indent=1) + "\n")
     else:
         print_table(books)
     is_good = bool(books) and all(book["is_valid"] and not book["refused"] for book in books.values())
     return EXIT_OK if is_good else EXIT_FOUND
+
+
+def short_names(books: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same books as `linear BTCUSDT` beside `linear:orderbook.200.BTCUSDT`, where one depth only was recorded."""
+    found: dict[str, list[str]] = {}
+    for key in books:
+        market, _, topic = key.partition(":")
+        if topic:
+            found.setdefault(f"{market} {topic.rpartition('.')[2]}", []).append(key)
+    return {short: books[keys[0]] for short, keys in found.items() if len(keys) == 1}
 
 
 def show_progress(number: int) -> None:

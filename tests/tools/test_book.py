@@ -190,3 +190,12 @@ def test_definition_that_does_not_fit_the_frames_is_not_believed(tmp_path: Path)
     book = rebuild(Session([path], venue=Venue.BINANCE))["AB"]
     assert book["refused"] == {}
     assert book["final_bbo"] == ["1.25", "2.5", None, None]
+
+
+def test_books_of_one_depth_have_a_short_name_too() -> None:
+    from tools.book import short_names
+
+    made = {key: {"applied": at} for at, key in enumerate(("linear:orderbook.200.BTCUSDT", "BTCUSDT"))}
+    assert short_names(made) == {"linear BTCUSDT": {"applied": 0}}
+    two_depths = {"spot:orderbook.1.BTCUSDT": {}, "spot:orderbook.50.BTCUSDT": {}}
+    assert short_names(two_depths) == {}
