@@ -143,7 +143,8 @@ def test_json_face_is_one_object_with_the_books(captures: Path, capsys: pytest.C
     assert run(arguments(*paths_of(captures, name), "--json")) == EXIT_OK
     printed = json.loads(capsys.readouterr().out)
     assert printed.keys() == {"books"}
-    assert printed["books"].keys() == reference(captures)[name]["books"].keys()
+    assert printed["books"].keys() == {*reference(captures)[name]["books"], "linear XRPUSDT"}
+    assert printed["books"]["linear XRPUSDT"] == printed["books"]["linear:orderbook.500.XRPUSDT"]
 
 
 def test_table_names_every_book(captures: Path, capsys: pytest.CaptureFixture[str]) -> None:
