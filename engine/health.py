@@ -5,7 +5,6 @@ from __future__ import annotations
 from engine.types import ConnState, HealthState, Venue
 
 DEGRADED_FOR_NS = 5_000_000_000
-UNKNOWN_LIMIT = 3
 
 
 class VenueHealth:

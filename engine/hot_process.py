@@ -43,7 +43,7 @@ def prepare(settings: LoopSettings) -> None:
 
 
 class Collector:
-    """Garbage collection by hand: never in the middle of a decision (a full one took 117 ms with 600,000 containers),
+    """Garbage collection by hand: never in the middle of a decision (a full one takes as long as there are objects),
     young objects in idle turns, everything allocated before the start not at all."""
 
     def __init__(self) -> None:

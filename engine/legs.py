@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from math import gcd
 from typing import TYPE_CHECKING
 
 from engine.orders import Order
@@ -250,9 +251,3 @@ class LegExecutor:
         book = self.core.books[index]
         lots = book.best_ask_qty if side is Side.BUY else book.best_bid_qty
         return lots * self.core.router.lot_atoms[index]
-
-
-def gcd(a: int, b: int) -> int:
-    while b:
-        a, b = b, a % b
-    return a

@@ -34,6 +34,7 @@ START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 30.0
 MARKER = "demo.json"
 ACCOUNT = "demo"
+EXIT_USAGE = 64  # the first of sysexits: see tools/cli.py
 
 
 class DemoReport(msgspec.Struct):
@@ -223,6 +224,10 @@ def run_demo(args: argparse.Namespace) -> int:
         with (folder / "engine.log").open("wb") as log:
             engine = subprocess.Popen(engine_command(config, args.for_s or 60.0), stderr=log, stdout=log)
             watch(engine, folder, args.for_s or 60.0, quiet=args.json)
+        if engine.returncode >= EXIT_USAGE:
+            # It did not start, or may not go on: its own line says why, and there is nothing to judge.
+            sys.stderr.write((folder / "engine.log").read_text()[-4_000:])
+            return engine.returncode
         report = judge(folder, exchange.port, engine.returncode, time.monotonic() - started)
     finally:
         exchange.stop()

@@ -130,9 +130,6 @@ class Context:
     def side_of(self, instrument: int) -> MarketSide:
         return self.sides[self.instruments[instrument].market]
 
-    def symbol_of(self, instrument: int) -> Symbol:
-        return self.side_of(instrument).by_index[instrument]
-
     def set_state(self, symbol: Symbol, state: InstrumentState, now_ns: int) -> None:
         """The venue opened, halted or closed an instrument."""
         if state is symbol.instrument.state:

@@ -174,7 +174,6 @@ WEIGHT_DEAD_MAN: Final = 10
 WEIGHT_LISTEN_KEY: Final = 1
 WEIGHT_POSITION_MODE: Final = 30
 WEIGHT_SYMBOL_CONFIG: Final = 5
-WEIGHT_BATCH: Final = 5
 
 _DEPTH_WEIGHT: dict[Market, tuple[tuple[int, int], ...]] = {
     Market.SPOT: ((100, 5), (500, 25), (1000, 50), (5000, 250)),

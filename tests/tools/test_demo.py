@@ -88,6 +88,21 @@ def test_short_demonstration_agrees_with_the_exchange(exchange: Exchange, config
     assert_replays_equal(config)
 
 
+def test_engine_that_does_not_start_says_why_and_gives_its_code(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import argparse
+
+    from tools import demo
+
+    (config.parent / "state").rmdir()
+    line = "import sys; sys.exit(sys.stderr.write('tickwright run: no space left') and 65)"
+    monkeypatch.setattr(demo, "engine_command", lambda config, seconds: [sys.executable, "-c", line])
+    asked = argparse.Namespace(config=config, seed=1, faults="", for_s=1.0, json=False)
+    assert demo.run_demo(asked) == 65
+    assert "no space left" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_demonstration_with_faults_agrees_with_the_exchange(tmp_path: Path, config: Path) -> None:
     command = [
